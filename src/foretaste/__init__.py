@@ -1,0 +1,119 @@
+"""From an event log to what each person will want next, and what everybody will want soon.
+
+Names are imported when they are first used, so that ``import foretaste`` is light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foretaste import sources, split
+    from foretaste.bundle import load
+    from foretaste.catalog import Catalog, Table
+    from foretaste.dataset import Dataset, EventKinds, Impressions, Needs
+    from foretaste.errors import ForetasteError
+    from foretaste.evaluation import Leaderboard, evaluate
+    from foretaste.events import Columns, read_events, validate_events
+    from foretaste.impressions import read_impressions
+    from foretaste.models import MODELS
+    from foretaste.models.als import ALS
+    from foretaste.models.ease import EASE
+    from foretaste.models.itemknn import ItemKNN
+    from foretaste.models.popular import Popular
+    from foretaste.models.recentpopular import RecentPopular
+    from foretaste.models.sasrec import SASRec
+    from foretaste.query import Holdout, Queries, TopK
+    from foretaste.recommender import Model, Recommender, Settings
+    from foretaste.run import Run
+    from foretaste.sessions import sessions
+    from foretaste.simulate import Shop, simulate
+    from foretaste.train import TrainPlan
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ALS": "models.als",
+    "Catalog": "catalog",
+    "Columns": "events",
+    "Dataset": "dataset",
+    "EASE": "models.ease",
+    "EventKinds": "dataset",
+    "ForetasteError": "errors",
+    "Holdout": "query",
+    "Impressions": "dataset",
+    "ItemKNN": "models.itemknn",
+    "Leaderboard": "evaluation",
+    "MODELS": "models",
+    "Model": "recommender",
+    "Needs": "dataset",
+    "Popular": "models.popular",
+    "Queries": "query",
+    "RecentPopular": "models.recentpopular",
+    "Recommender": "recommender",
+    "Run": "run",
+    "SASRec": "models.sasrec",
+    "Settings": "recommender",
+    "Shop": "simulate",
+    "Table": "catalog",
+    "TopK": "query",
+    "TrainPlan": "train",
+    "evaluate": "evaluation",
+    "load": "bundle",
+    "read_events": "events",
+    "read_impressions": "impressions",
+    "sessions": "sessions",
+    "simulate": "simulate",
+    "validate_events": "events",
+}
+_MODULES = ("sources", "split")
+
+__all__ = [
+    "ALS",
+    "EASE",
+    "MODELS",
+    "Catalog",
+    "Columns",
+    "Dataset",
+    "EventKinds",
+    "ForetasteError",
+    "Holdout",
+    "Impressions",
+    "ItemKNN",
+    "Leaderboard",
+    "Model",
+    "Needs",
+    "Popular",
+    "Queries",
+    "RecentPopular",
+    "Recommender",
+    "Run",
+    "SASRec",
+    "Settings",
+    "Shop",
+    "Table",
+    "TopK",
+    "TrainPlan",
+    "evaluate",
+    "load",
+    "read_events",
+    "read_impressions",
+    "sessions",
+    "simulate",
+    "sources",
+    "split",
+    "validate_events",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"foretaste.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'foretaste' has no attribute {name!r}")
+    found = getattr(import_module(f"foretaste.{_HOME[name]}"), name)
+    globals()[name] = found  # a submodule of the same name must not stand in its place the next time
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""Batches of sequences: windows over long histories, cut by a budget of tokens from sequences of similar length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foretaste.ragged import PAD, Ragged
+
+__all__ = ["SequenceBatch", "SequenceBatches", "windows"]
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceBatch:
+    """Sequences of similar length, padded on the right."""
+
+    history: torch.Tensor  # (batch, length) int64; PAD on the right
+    targets: torch.Tensor  # (batch, length) int64, the item that came next; PAD where nothing is to be predicted
+
+    def __len__(self) -> int:
+        """How many places are to be predicted."""
+        return int((self.targets != PAD).sum())
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        return SequenceBatch(self.history.to(device, non_blocking=True), self.targets.to(device, non_blocking=True))
+
+
+def windows(histories: Ragged, length: int) -> Ragged:
+    """Rows cut from their end into windows of ``length + 1`` that overlap by one.
+
+    So each event but the first of a row is a target exactly once, and nothing of a long history is lost. Rows with
+    fewer than two events are left out.
+
+    For length 2 the row a b c d e gives  a b c  and  c d e.
+    """
+    long_enough = np.flatnonzero(histories.lengths >= 2)
+    size = histories.lengths[long_enough]
+    count = -(-(size - 1) // length)
+    row = np.repeat(long_enough, count)
+    ends_before = np.cumsum(count) - count
+    number = np.arange(len(row)) - np.repeat(ends_before, count)  # 0 = the latest window of its row
+    stop = histories.offsets[1:][row] - number * length
+    start = np.maximum(stop - length - 1, histories.offsets[:-1][row])
+    lengths = stop - start
+    ends = np.cumsum(lengths)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    return Ragged.from_lengths(histories.values[np.repeat(start, lengths) + within], lengths)
+
+
+class SequenceBatches(Sequence[SequenceBatch]):
+    """One epoch of batches in random order, built when asked for.
+
+    Args:
+        sequences: At least two items each; the last is only a target.
+        tokens: How many places, padding included, a batch may have.
+        rng: Of this epoch.
+    """
+
+    def __init__(self, sequences: Ragged, tokens: int, rng: np.random.Generator) -> None:
+        self._sequences = sequences
+        lengths = sequences.lengths - 1
+        # Sorting by length with some noise: little padding, yet other neighbours in each epoch.
+        order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
+        self._groups = _cut(order, lengths, tokens)
+        rng.shuffle(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, number: int) -> SequenceBatch:  # type: ignore[override]
+        rows = torch.from_numpy(self._sequences.take(self._groups[number]).padded().astype(np.int64))
+        history, targets = rows[:, :-1], rows[:, 1:]
+        # What precedes padding is a row's last item: only a target, never read, so it does no harm as input.
+        return SequenceBatch(history.contiguous(), targets.contiguous())
+
+    def __iter__(self) -> Iterator[SequenceBatch]:
+        return (self[number] for number in range(len(self)))
+
+
+def _cut(order: NDArray[np.int64], lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
+    """Consecutive groups whose padded size stays within the budget; a single longer sequence is its own group."""
+    groups, start, longest = [], 0, 0
+    for place, row in enumerate(order):
+        longest_with = max(longest, int(lengths[row]))
+        if place > start and longest_with * (place - start + 1) > tokens:
+            groups.append(order[start:place])
+            start, longest_with = place, int(lengths[row])
+        longest = longest_with
+    groups.append(order[start:])
+    return [group for group in groups if len(group)]

@@ -1,0 +1,24 @@
+"""The models, one file each, and the table of their names."""
+
+from foretaste.errors import UnknownName
+from foretaste.models.als import ALS
+from foretaste.models.ease import EASE
+from foretaste.models.itemknn import ItemKNN
+from foretaste.models.popular import Popular
+from foretaste.models.recentpopular import RecentPopular
+from foretaste.models.sasrec import SASRec
+from foretaste.recommender import Settings
+
+__all__ = ["MODELS", "model_settings"]
+
+MODELS: dict[str, type[Settings]] = {
+    each.called(): each for each in (Popular, RecentPopular, ItemKNN, EASE, ALS, SASRec)
+}
+
+
+def model_settings(name: str) -> type[Settings]:
+    """The settings class of this name; capitals, '-' and '_' do not matter."""
+    plain = name.lower().replace("-", "").replace("_", "")
+    if plain not in MODELS:
+        raise UnknownName("model", name, MODELS)
+    return MODELS[plain]

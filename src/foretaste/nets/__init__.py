@@ -1,0 +1,1 @@
+"""Blocks of networks that two or more models share."""

@@ -1,0 +1,471 @@
+"""What every model shares: settings that fit, models that answer anybody, and the filters and fallback of an answer."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.sparse import csr_matrix
+
+from foretaste.catalog import Catalog, Table
+from foretaste.dataset import Dataset, EventKinds, Needs
+from foretaste.errors import ConfigError, DataError, UnknownName
+from foretaste.query import Holdout, Queries, TopK
+from foretaste.ragged import PAD, Ragged
+from foretaste.run import Run
+from foretaste.vocab import Vocab
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["About", "Asked", "Histories", "Model", "Recommender", "ScoringModel", "Settings", "VectorModel"]
+
+FALLBACK = "popularity"
+CHUNK_BYTES = 256 * 2**20  # how much memory the scores of one chunk of queries may take
+
+
+class Recommender(Protocol):
+    """Anything that answers queries: one model, or a cascade of several."""
+
+    @property
+    def items(self) -> Vocab: ...
+
+    def recommend(
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        filter_seen: bool = True,
+        exclude_kinds: Sequence[str] = (),
+    ) -> TopK: ...
+
+
+class Settings(BaseModel, ABC):
+    """The settings of a model, frozen; ``fit`` returns the fitted model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    needs: ClassVar[Needs] = Needs.NOTHING
+    iterative: ClassVar[bool] = False  # learns in epochs, the best of which validation chooses
+
+    def for_epochs(self, epochs: int) -> Self:
+        """The same settings with a fixed number of epochs, to refit on all data; only iterative models have any."""
+        return self
+
+    def fit(self, train: Dataset, validation: Holdout | None = None, run: Run | None = None) -> "Model":
+        """Learn from ``train``.
+
+        Args:
+            validation: Where given, iterative models choose their best epoch by its NDCG@10 and stop early.
+            run: Seed, device, threads, log; what changes how we fit, not what.
+
+        Raises:
+            MissingData: ``train`` lacks something that the model needs.
+            DataError: ``train`` has no events.
+        """
+        train.require(self.needs, type(self).__name__)
+        if not len(train):
+            raise DataError(f"{train.name} has no events to fit {type(self).__name__} on.")
+        return self._fit(train, validation, run or Run())
+
+    @abstractmethod
+    def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "Model": ...
+
+    @abstractmethod
+    def restore(self, about: "About", state: Mapping[str, NDArray[Any]]) -> "Model":
+        """The fitted model whose ``state()`` this is."""
+
+    def memory_needed(self, counts: Mapping[str, int]) -> int:
+        """Roughly how many bytes a fit takes at its peak, beyond the data, from counts of users, items and events."""
+        return 16 * counts["events"]
+
+    @classmethod
+    def called(cls) -> str:
+        """The name on the command line and the leaderboard: the class name in lower case."""
+        return cls.__name__.lower()
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What every fitted model knows of the data it was fitted on."""
+
+    items: Vocab
+    kinds: EventKinds
+    popularity: NDArray[np.float32]  # (items,) summed weights of each item's events; 0 = never met in training
+    catalog: Table  # what is known of the items: titles to show
+    data: str = "events"  # the name of the data
+    fingerprint: str = ""  # of the data that it was fitted on
+
+    @classmethod
+    def of(cls, train: Dataset) -> Self:
+        popularity = np.bincount(train.item, weights=train.weights(), minlength=len(train.items))
+        return cls(
+            train.items,
+            train.kinds,
+            popularity.astype(np.float32),
+            Table(len(train.items)) if train.catalog is None else train.catalog.items,
+            train.name,
+            train.fingerprint,
+        )
+
+    def titles(self) -> list[str] | None:
+        return Catalog(self.catalog, Table(0)).titles()
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The stored histories of known users, by which they can be asked for by name."""
+
+    users: Vocab
+    queries: Queries  # row u is user index u
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a caller asked, as queries, and what of it was not understood."""
+
+    queries: Queries
+    labels: Sequence[Any]  # who asked, by outside id
+    unknown_users: Sequence[Any] = ()
+    unknown_items: Sequence[Any] = ()
+
+
+class Model(ABC):
+    """A fitted model. It can always answer, for anybody."""
+
+    def __init__(self, settings: Settings, about: About) -> None:
+        self.settings = settings
+        self.about = about
+        self.histories: Histories | None = None
+        self.training: dict[str, Any] = {}  # learning curve and best epoch, where there are epochs
+        self.metrics: dict[str, Any] = {}  # measured quality, if known, kept in the bundle
+
+    @property
+    def items(self) -> Vocab:
+        return self.about.items
+
+    @property
+    def name(self) -> str:
+        return self.settings.called()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model holds."""
+        return int(sum(array.size for array in self.state().values()))
+
+    @abstractmethod
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The arrays that, with settings and ``about``, are the model."""
+
+    @abstractmethod
+    def _scores(self, queries: Queries) -> "torch.Tensor":
+        """(queries, items) float32; -inf or NaN where the model has no answer. May be overwritten by the caller."""
+
+    def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
+        """For each item the k most alike in the eyes of this model, itself left out.
+
+        Raises:
+            UnknownName: An item is not in the catalogue.
+            ConfigError: The model knows no likeness between items.
+        """
+        raise ConfigError(f"{self.name} knows no likeness between items; itemknn, ease, als and sasrec do.")
+
+    def with_histories(self, data: Dataset) -> Self:
+        """This model with the histories of all users in ``data``, so that users can be asked for by their ids.
+
+        Items that the model does not know are left out of the histories.
+
+        Raises:
+            UnknownName: An event is of a kind that the model was not fitted on.
+        """
+        queries = Queries.of_users(data)
+        queries = replace(queries, kinds=self._own_kinds(queries.kinds, data.kinds.names))
+        index = self.items.index(data.items.lists())
+        items = index[queries.history.values] if len(index) else queries.history.values
+        queries = replace(queries, history=queries.history.with_values(items)).where(items != PAD)
+        model = copy.copy(self)
+        model.histories = Histories(data.users, queries)
+        return model
+
+    def ask(self, who: Queries | Sequence[Any]) -> Asked:
+        """Queries from what people pass: queries, known users' ids, or histories as lists of item ids, oldest first."""
+        if isinstance(who, Queries):
+            return Asked(who, self._labels(who))
+        if isinstance(who, (str, bytes)):
+            raise ConfigError(f"Pass a list of users or of histories; this is the text {who!r}.")
+        if all(isinstance(each, (list, tuple, np.ndarray)) for each in who):
+            queries, unknown = Queries.of_histories(self.items, who)
+            return Asked(queries, range(len(who)), unknown_items=[item for row in unknown for item in row])
+        return self._ask_users(who)
+
+    def recommend(
+        self,
+        queries: Queries | Sequence[Any],
+        k: int = 10,
+        *,
+        filter_seen: bool = True,
+        exclude_kinds: Sequence[str] = (),
+        items: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+    ) -> TopK:
+        """The best k items for each query.
+
+        Places that the model cannot fill, such as all of them for an empty history, are filled by popularity;
+        ``source`` says which. Their scores lie below all of the model's.
+
+        Args:
+            queries: Queries, ids of known users, or histories as lists of item ids, oldest first.
+            k: Length of the lists; more than there are items gives all there are.
+            filter_seen: Do not offer what is in the history.
+            exclude_kinds: With ``filter_seen``, hide only items met by events of these kinds.
+            items: Offer only these. None: the whole catalogue.
+            exclude: Never offer these.
+
+        Raises:
+            ConfigError: k is below 1, or a kind is unknown.
+            UnknownName: ``items`` or ``exclude`` names an item that is not in the catalogue.
+        """
+        if k < 1:
+            raise ConfigError(f"k must be at least 1; it is {k}.")
+        asked = self.ask(queries)
+        offered = self._offered(items, exclude)
+        width = min(k, len(self.items))
+        parts = [
+            self._answer(part, width, self._hidden(part, filter_seen, exclude_kinds), offered)
+            for part in self._chunks(asked.queries)
+        ]
+        found, scores, source = map(np.concatenate, zip(_nothing(width), *parts, strict=True))
+        return TopK(found, scores, source, (self.name, FALLBACK), self.items, labels=asked.labels)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model as a bundle: JSON and safetensors, with checksums."""
+        from foretaste.bundle import save
+
+        save(self, Path(folder))
+
+    def _answer(
+        self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
+        from foretaste.topk import best
+
+        scores = self._scores(queries)
+        _block(scores, hidden, offered)
+        found, values = best(scores, k)
+        source = np.where(found == PAD, PAD, 0).astype(np.int8)
+        lacking = np.flatnonzero(found[:, -1] == PAD)
+        if len(lacking):
+            self._fall_back(lacking, found, values, source, hidden, offered)
+        return found, values, source
+
+    def _fall_back(
+        self,
+        rows: NDArray[np.int64],
+        found: NDArray[np.int32],
+        values: NDArray[np.float32],
+        source: NDArray[np.int8],
+        hidden: Ragged | None,
+        offered: NDArray[np.bool_] | None,
+    ) -> None:
+        """Fill what is left of the given rows by popularity, in place."""
+        import torch
+
+        from foretaste.topk import best
+
+        share = self.about.popularity / max(float(self.about.popularity.max(initial=0)), 1e-30)
+        scores = torch.from_numpy(np.tile(share, (len(rows), 1)))
+        _block(scores, None if hidden is None else hidden.take(rows), offered)
+        row, place = np.nonzero(found[rows] != PAD)
+        scores[row, found[rows][row, place]] = -torch.inf
+        popular, popularity = best(scores, found.shape[1])
+        for at, row in enumerate(rows):
+            have = int((found[row] != PAD).sum())
+            lack = found.shape[1] - have
+            # Popularity is a share in [0, 1]; a step of the model's own size below its last score keeps the order.
+            floor = values[row, have - 1] if have else np.float32(0)
+            step = max(np.float32(1), abs(floor)) if have else np.float32(0)
+            below = popularity[at, :lack] if not have else floor - step * (2 - popularity[at, :lack])
+            found[row, have:] = popular[at, :lack]
+            values[row, have:] = np.where(popular[at, :lack] == PAD, -np.inf, below)
+            source[row, have:] = np.where(popular[at, :lack] == PAD, PAD, 1)
+
+    def _offered(self, items: Sequence[Any] | None, exclude: Sequence[Any] | None) -> NDArray[np.bool_] | None:
+        if items is None and exclude is None:
+            return None
+        offered = np.full(len(self.items), items is None)
+        if items is not None:
+            offered[self._known(items)] = True
+        if exclude is not None:
+            offered[self._known(exclude)] = False
+        return offered
+
+    def _known(self, items: Sequence[Any]) -> NDArray[np.int32]:
+        """Indices of items that must be in the catalogue."""
+        index = self.items.index(items)
+        if (index == PAD).any():
+            raise UnknownName("item", items[int(np.argmax(index == PAD))], self.items.lists())
+        return index
+
+    def _hidden(self, queries: Queries, filter_seen: bool, exclude_kinds: Sequence[str]) -> Ragged | None:
+        if not filter_seen:
+            return None
+        if not exclude_kinds:
+            return queries.history
+        for kind in exclude_kinds:
+            if kind not in self.about.kinds.names:
+                raise UnknownName("event kind", kind, self.about.kinds.names)
+        if queries.kinds is None:
+            raise ConfigError("Items can be hidden by event kind only where histories have kinds; these have none.")
+        hide = [self.about.kinds.names.index(kind) for kind in exclude_kinds]
+        return queries.history.where(np.isin(queries.kinds, hide))
+
+    def _chunks(self, queries: Queries) -> Iterator[Queries]:
+        size = max(1, CHUNK_BYTES // (4 * max(1, len(self.items))))
+        if len(queries) <= size:
+            if len(queries):
+                yield queries
+            return
+        for start in range(0, len(queries), size):
+            yield queries.take(slice(start, start + size))
+
+    def _own_kinds(self, kinds: NDArray[np.int8] | None, names: Sequence[str]) -> NDArray[np.int8] | None:
+        """Event kinds, numbered as in other data, as this model numbers them; None where it knows no kinds."""
+        own = self.about.kinds.names
+        if kinds is None or own == EventKinds().names:
+            return None
+        for kind in np.unique(kinds).tolist():
+            if names[kind] not in own:
+                raise UnknownName("event kind", names[kind], own)
+        return np.array([own.index(name) if name in own else PAD for name in names], np.int8)[kinds]
+
+    def _met(self, queries: Queries) -> Queries:
+        """The queries with only those items in their histories of which training says something."""
+        met = self.about.popularity[queries.history.values] > 0
+        return queries if met.all() else queries.where(met)
+
+    def _labels(self, queries: Queries) -> Sequence[Any]:
+        if queries.user is None or self.histories is None or len(queries.user) != len(queries):
+            return range(len(queries))
+        users = self.histories.users
+        return [users[user] if 0 <= user < len(users) else None for user in queries.user.tolist()]
+
+    def _ask_users(self, users: Sequence[Any]) -> Asked:
+        if self.histories is None:
+            raise ConfigError(
+                "This model holds no histories, so users cannot be asked for by their ids. "
+                "Pass histories, or attach them: model.with_histories(data)."
+            )
+        index = self.histories.users.index(users)
+        queries = _of_known_and_strangers(self.histories.queries, index)
+        unknown = [user for user, at in zip(users, index, strict=True) if at == PAD]
+        return Asked(queries, list(users), unknown_users=unknown)
+
+
+class ScoringModel(Model):
+    """A model that gives each item a score."""
+
+    @abstractmethod
+    def score(self, queries: Queries) -> "NDArray[np.float32] | csr_matrix":
+        """(queries, items) scores; NaN or -inf, or an entry that a sparse matrix lacks: no answer."""
+
+    def _scores(self, queries: Queries) -> "torch.Tensor":
+        import torch
+
+        scores = self.score(queries)
+        if isinstance(scores, np.ndarray):
+            return torch.from_numpy(scores)
+        dense = np.full(scores.shape, -np.inf, np.float32)
+        row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+        dense[row, scores.indices] = scores.data
+        return torch.from_numpy(dense)
+
+
+class VectorModel(Model):
+    """Two functions: queries to vectors, items to vectors. The score is their inner product."""
+
+    @abstractmethod
+    def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
+        """(queries, dim); a row of NaN = no answer."""
+
+    @abstractmethod
+    def item_vectors(self) -> NDArray[np.float32]:
+        """(items, dim)."""
+
+    def answerable(self) -> NDArray[np.bool_]:
+        """(items,) the items that have a vector worth the name; by default those met in training."""
+        return self.about.popularity > 0
+
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """(queries, items) inner products; -inf at items that the model cannot know, NaN rows = no answer."""
+        return self._scores(queries).numpy()
+
+    def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
+        """By the cosine between item vectors."""
+        import torch
+
+        index = self._known(items)
+        vectors = self.item_vectors()
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        scores = torch.from_numpy(unit[index] @ unit.T)
+        return similar(self, index, scores, k, self.answerable())
+
+    def _scores(self, queries: Queries) -> "torch.Tensor":
+        import torch
+
+        vectors = torch.from_numpy(np.ascontiguousarray(self.query_vectors(queries), np.float32))
+        scores = vectors @ torch.from_numpy(self.item_vectors()).T
+        answerable = self.answerable()
+        if not answerable.all():
+            scores[:, torch.from_numpy(~answerable)] = -torch.inf
+        return scores
+
+
+def _of_known_and_strangers(stored: Queries, users: NDArray[np.int32]) -> Queries:
+    """The stored queries of the given users; for PAD an empty one, asking at the latest moment known."""
+    stranger = users == PAD
+    queries = stored.take(np.where(stranger, 0, users))
+    if not stranger.any():
+        return queries
+    features, now = stored.user_features, queries.now
+    return replace(
+        queries.where(np.repeat(~stranger, queries.history.lengths)),
+        user=users,
+        user_features=None if features is None else features.take(users),
+        now=None if now is None or stored.now is None else np.where(stranger, stored.now.max(), now),
+    )
+
+
+def similar(
+    model: Model, index: NDArray[np.int32], scores: "torch.Tensor", k: int, offered: NDArray[np.bool_] | None
+) -> TopK:
+    """The answer to 'what is like these items', from their likeness (asked, items) to all others."""
+    import torch
+
+    from foretaste.topk import best
+
+    if k < 1:
+        raise ConfigError(f"k must be at least 1; it is {k}.")
+    _block(scores, Ragged.from_lists(index[:, None]), offered)
+    if offered is not None:
+        scores[torch.from_numpy(~offered[index])] = -torch.inf  # nothing is known of an item never met
+    found, values = best(scores, min(k, max(1, len(model.items) - 1)))
+    source = np.where(found == PAD, PAD, 0).astype(np.int8)
+    return TopK(found, values, source, (model.name,), model.items, labels=model.items.lookup(index))
+
+
+def _block(scores: "torch.Tensor", hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> None:
+    """Put -inf, in place, at what is hidden from each row and at what is offered to none."""
+    import torch
+
+    if hidden is not None and len(hidden.values):
+        rows = torch.from_numpy(hidden.row_of_value())
+        scores[rows, torch.from_numpy(hidden.values.astype(np.int64))] = -torch.inf
+    if offered is not None:
+        scores[:, torch.from_numpy(~offered)] = -torch.inf
+
+
+def _nothing(width: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
+    return np.empty((0, width), np.int32), np.empty((0, width), np.float32), np.empty((0, width), np.int8)

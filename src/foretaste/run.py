@@ -1,0 +1,50 @@
+"""What changes how we fit, not what: seeds with addresses, device, threads, precision, and where messages go."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+__all__ = ["Log", "Precision", "Run", "silent"]
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Log(Protocol):
+    """Where a run tells what it does: a message for people and its numbers for machines."""
+
+    def __call__(self, message: str, numbers: dict[str, float] | None = None) -> None: ...
+
+
+def silent(message: str, numbers: dict[str, float] | None = None) -> None:
+    """The log that keeps nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a fit is carried out.
+
+    Every random draw has an address: ``run.rng("lightgcn", "edges", epoch)`` is the same stream in each run
+    with the same seed, whatever else was drawn before. So a resumed run repeats an uninterrupted one.
+    """
+
+    seed: int = 0
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1" ...
+    threads: int | None = None  # None: as many as torch takes
+    precision: Precision = "auto"  # "auto": bf16 where the device computes in it, else fp32
+    checkpoints: Path | None = None  # folder for checkpoints of this fit; None: no checkpoints
+    resume: bool = False  # go on from the checkpoint, if there is one
+    log: Log = field(default=silent, compare=False)
+    progress: Callable[[str, int, int, str], None] | None = field(default=None, compare=False)
+    # progress(what, done, total, note): called at most a few times a second on long work
+
+    def rng(self, *address: object) -> np.random.Generator:
+        return np.random.default_rng(self.seed_of(*address))
+
+    def seed_of(self, *address: object) -> int:
+        """A 63-bit seed for the stream with this address."""
+        text = "/".join(map(str, (self.seed, *address)))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

@@ -1,0 +1,140 @@
+"""Tables of items and users: typed columns aligned with a vocabulary."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretaste.catalog import Catalog, Table
+from foretaste.columns import NAMES, guess_columns, normal
+from foretaste.errors import DataError
+from foretaste.formats import open_parts
+from foretaste.gathering import gather
+from foretaste.parts import Part
+from foretaste.ragged import PAD
+from foretaste.run import Log, silent
+from foretaste.vocab import Strings, Vocab
+
+__all__ = ["read_item_table", "read_table", "with_items"]
+
+Subject = Literal["item", "user"]
+
+
+def read_table(source: Any, vocab: Vocab, subject: Subject, *, key: str | None = None, log: Log = silent) -> Table:
+    """What is known of the given items or users: row i is about index i of the vocabulary.
+
+    Rows about others are left out and counted. Of several rows about the same one the first is taken.
+
+    Args:
+        source: A path, a folder, a glob or a frame, as for a log.
+        key: The column of identifiers; by default guessed from its name.
+        log: Gets the guessed type of each column and what was left out.
+
+    Raises:
+        DataError: The table cannot be read, or is about none of them.
+    """
+    return _aligned(vocab, *_read(source, subject, key, log), subject, log)
+
+
+def read_item_table(source: Any, items: Vocab, *, key: str | None = None, log: Log = silent) -> tuple[Vocab, Table]:
+    """The vocabulary with the table's further items appended, and the table aligned with it.
+
+    If the log's items are integers and the table's are not, all become text.
+
+    Raises:
+        DataError: The table cannot be read, or has none of the items of the log.
+    """
+    ids, table, name = _read(source, "item", key, log)
+    found = items.index(_plain(ids)) != PAD
+    if not found.any() and len(items):
+        raise _strangers(name, "item", ids, items)
+    if ids.is_text and not items.is_text:
+        items = Vocab(Strings.from_list([str(each) for each in items.lists()]))
+        log("items: text, because those of the table are not all integers")
+    cold = int(np.count_nonzero(~found))
+    if cold:
+        log(f"{name}: {cold:,} items without events were added to the {len(items):,} of the log")
+        items = items.extended(ids.lists())
+    return items, _aligned(items, ids, table, name, "item", silent)
+
+
+def with_items(catalog: Catalog | None, items: int, users: int) -> Catalog | None:
+    """The catalogue with empty rows for items that were appended to the vocabulary."""
+    if catalog is None:
+        return None
+    rows = np.arange(items)
+    rows[catalog.items.rows :] = PAD
+    return Catalog(catalog.items.take(rows), catalog.users)
+
+
+def _read(source: Any, subject: Subject, key: str | None, log: Log) -> tuple[Vocab, Table, str]:
+    """The identifiers of the rows in ascending order, the columns in that order, and the name of the table."""
+    parts = open_parts(source)
+    name = parts[0].name
+    roles: dict[str, str] = {subject: key_column(parts[0], subject, key)}
+    gathered = gather(parts, roles)
+    missing = gathered.ids[subject].missing()
+    if missing.any():
+        log(f"{name}: {int(missing.sum()):,} rows without {subject} were left out")
+    table_ids, index = gathered.ids[subject].encode(~missing if missing.any() else None)
+    distinct, first = np.unique(index, return_index=True)
+    if not len(index):
+        raise DataError(f"{name} has no rows with a {subject}. Give one row per {subject}.")
+    if len(distinct) < len(index):
+        log(
+            f"{name}: {len(index) - len(distinct):,} rows are about a {subject} that has one already; the first is used"
+        )
+    rows = np.flatnonzero(~missing)[first]
+    columns, said = {}, []
+    for called, column in gathered.others.items():
+        columns[called], kind = column.column(rows)
+        said.append(f"{called} ({kind})")
+    log(f"{subject}s: {name}, key {roles[subject]!r}, columns: {', '.join(said) or 'none'}")
+    for part in parts:
+        for repair in part.repairs:
+            log(f"{part.name}: {repair.text()}")
+    return table_ids, Table(len(rows), columns), name
+
+
+def key_column(part: Part, subject: Subject, key: str | None) -> str:
+    """The column of a table that identifies its rows.
+
+    Raises:
+        DataError: It can be neither found nor guessed.
+    """
+    if not part.header:
+        raise DataError(f"{part.name} has no header. Write a line of column names above the rows.")
+    given: dict[str, str] = {} if key is None else {subject: key}
+    plain = [each for each in part.columns if each.lower() == "id"]
+    # In a table of items, 'id' is the item's; unless there is a better name.
+    if key is None and plain and not {normal(each) for each in part.columns} & set(NAMES[subject]):
+        given = {subject: plain[0]}
+    chosen, _ = guess_columns(part.columns, given, part.name, {subject: NAMES[subject]}, needed=(subject,))
+    return chosen[subject]
+
+
+def _aligned(vocab: Vocab, ids: Vocab, table: Table, name: str, subject: Subject, log: Log) -> Table:
+    index = vocab.index(_plain(ids))
+    known = index != PAD
+    if not known.any() and len(vocab):
+        raise _strangers(name, subject, ids, vocab)
+    if not known.all():
+        log(f"{name}: {int((~known).sum()):,} rows about {subject}s without events were left out")
+    row_of = np.full(len(vocab), PAD, np.int64)
+    row_of[index[known]] = np.flatnonzero(known)
+    lacking = int((row_of == PAD).sum())
+    if lacking:
+        log(f"{name}: {lacking:,} of {len(vocab):,} {subject}s have no row in it")
+    return table.take(row_of)
+
+
+def _plain(ids: Vocab) -> NDArray[np.int64] | list[Any]:
+    """Identifiers as an array where they are integers: that is looked up at once."""
+    return ids.lists() if isinstance(ids.ids, Strings) else ids.ids
+
+
+def _strangers(name: str, subject: Subject, ids: Vocab, vocab: Vocab) -> DataError:
+    return DataError(
+        f"{name} has none of the {subject}s of the log: its first is {ids[0]!r}, the log's is {vocab[0]!r}. "
+        f"Check which column identifies them."
+    )

@@ -1,0 +1,55 @@
+"""The best k of each row, exactly, with ties in the order of the items."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foretaste.ragged import PAD
+
+__all__ = ["best"]
+
+
+def best(scores: torch.Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k highest scores of each row, best first; of equal scores the lower index comes first.
+
+    Args:
+        scores: (rows, items) float32. -inf = not to be offered; a NaN counts as -inf.
+
+    Returns:
+        Indices (rows, k), PAD where a row has fewer, and their scores, -inf there.
+    """
+    items = scores.shape[1]
+    wanted = min(k, items)
+    # One more than wanted shows whether a tie crosses the end of the list.
+    found, index = torch.topk(scores, min(wanted + 1, items), dim=1, sorted=True)
+    if torch.isnan(found[:, :1]).any():  # topk puts NaN first
+        scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        found, index = torch.topk(scores, min(wanted + 1, items), dim=1, sorted=True)
+    values, places = found.numpy(), index.numpy().astype(np.int32)
+    if wanted and values.shape[1] > wanted:
+        crossing = (values[:, wanted - 1] == values[:, wanted]) & (values[:, wanted] > -np.inf)
+        for row in np.flatnonzero(crossing):
+            places[row, :wanted] = _lowest_of_ties(scores[row].numpy(), values[row, wanted], wanted)
+            values[row, :wanted] = scores[row].numpy()[places[row, :wanted]]
+    values, places = values[:, :wanted], places[:, :wanted]
+    if (values[:, 1:] == values[:, :-1]).any():
+        order = np.lexsort((places, -values))
+        values, places = np.take_along_axis(values, order, 1), np.take_along_axis(places, order, 1)
+    places = np.where(values == -np.inf, PAD, places)
+    if wanted < k:
+        places = _widened(places, k, PAD)
+        values = _widened(values, k, -np.inf)
+    return places.astype(np.int32), values.astype(np.float32)
+
+
+def _lowest_of_ties(row: NDArray[np.float32], tied: np.float32, wanted: int) -> NDArray[np.int64]:
+    """The ``wanted`` best of a row in which scores equal to ``tied`` stand on both sides of the end."""
+    above = np.flatnonzero(row > tied)
+    above = above[np.argsort(-row[above], kind="stable")]
+    return np.concatenate([above, np.flatnonzero(row == tied)[: wanted - len(above)]])
+
+
+def _widened(array: NDArray[Any], width: int, fill: Any) -> NDArray[Any]:
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)

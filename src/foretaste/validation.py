@@ -1,0 +1,33 @@
+"""The score by which iterative models choose their best epoch."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from foretaste.evaluation.metrics import ndcg, ranks
+from foretaste.query import Holdout
+from foretaste.ragged import PAD
+from foretaste.recommender import Model
+
+__all__ = ["ndcg_at_10", "validation_score"]
+
+
+def validation_score(model: Model, validation: Holdout | None) -> Callable[[], float] | None:
+    """A function that measures the model as it is at the moment; None without a validation part."""
+    if validation is None or not len(validation):
+        return None
+    return lambda: ndcg_at_10(model, validation)
+
+
+def ndcg_at_10(model: Model, holdout: Holdout) -> float:
+    """Mean NDCG@10 over the queries, by the rule of the evaluation: ties count against the model."""
+    top = model.recommend(holdout.queries, 11, filter_seen=holdout.filter_seen)
+    unknown = 0 if holdout.unknown is None else holdout.unknown
+    # A catalogue that ends before place 11 leaves nothing that a tie could run on to.
+    missing = ((0, 0), (0, 11 - top.items.shape[1]))
+    items, scores = (
+        np.pad(top.items, missing, constant_values=PAD),
+        np.pad(top.scores, missing, constant_values=-np.inf),
+    )
+    found = ranks(items, scores, holdout.targets)
+    return float(np.nanmean(ndcg(found, holdout.targets.lengths + unknown, 10)))

@@ -1,0 +1,60 @@
+"""Each family of models is right in its own world, and simpler ones cannot be."""
+
+from functools import cache
+
+import pytest
+import worlds
+
+from foretaste.models import ALS, EASE, MODELS, ItemKNN, Popular, RecentPopular, SASRec
+from foretaste.run import Run
+from foretaste.train import TrainPlan
+
+RUN = Run(seed=1, device="cpu", precision="fp32")
+NET = SASRec(dim=32, length=8, layers=1, dropout=0.0, batch_tokens=512, plan=TrainPlan(epochs=30, lr=0.01))
+COLLABORATIVE = {
+    "itemknn": ItemKNN(neighbors=20),
+    "ease": EASE(l2=1.0),
+    "als": ALS(dim=2, epochs=20),  # the board has two sorts of people, hence two dimensions
+}
+ALL = {"popular": Popular(), "recentpopular": RecentPopular(), **COLLABORATIVE, "sasrec": NET}
+
+checkerboard = cache(worlds.checkerboard)
+cycle = cache(worlds.cycle)
+lopsided = cache(worlds.lopsided)
+
+
+@pytest.mark.parametrize("name", COLLABORATIVE)
+def test_on_the_checkerboard_collaborative_models_are_always_right(name):
+    assert checkerboard().hit_rate(COLLABORATIVE[name].fit(checkerboard().train, run=RUN)) == 1.0
+
+
+def test_on_the_checkerboard_popularity_is_lost():
+    assert checkerboard().hit_rate(Popular().fit(checkerboard().train)) < 0.1
+
+
+def test_on_the_cycle_a_sequence_model_knows_the_next():
+    assert cycle().hit_rate(NET.fit(cycle().train, run=RUN)) > 0.95
+
+
+@pytest.mark.parametrize("name", ["popular", "itemknn", "ease", "als"])
+def test_on_the_cycle_models_without_order_do_not(name):
+    assert cycle().hit_rate(ALL[name].fit(cycle().train, run=RUN)) < 0.6
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "popular"])
+def test_where_there_is_only_popularity_to_learn_popular_is_not_beaten(name):
+    world = lopsided()
+    best = world.expected_hits(Popular().fit(world.train), k=5)
+    assert world.expected_hits(ALL[name].fit(world.train, run=RUN), k=5) <= best
+
+
+def test_where_there_is_only_popularity_to_learn_popular_is_as_good_as_can_be():
+    world = lopsided()
+    assert world.expected_hits(Popular().fit(world.train), k=5) == pytest.approx(float(sum(sorted(world.odds)[-5:])))
+
+
+def test_when_fashion_changes_recent_popularity_follows_and_popularity_does_not():
+    world = worlds.fashion()
+    assert world.hit_rate(RecentPopular().fit(world.train)) == 1.0
+    assert world.hit_rate(RecentPopular(half_life_days=None, window_days=7).fit(world.train)) == 1.0
+    assert world.hit_rate(Popular().fit(world.train)) == 0.0

@@ -1,0 +1,85 @@
+"""Tiny worlds in which one family of models must be right and a simpler one cannot be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretaste.dataset import Dataset
+from foretaste.query import Queries
+from foretaste.ragged import Ragged
+from foretaste.recommender import Model
+from foretaste.vocab import Vocab
+
+DAY = 86_400_000
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """What was seen, who asks, and the one right answer to each."""
+
+    train: Dataset
+    queries: Queries
+    answers: NDArray[np.integer]  # (queries,)
+    filter_seen: bool = True
+
+    def hit_rate(self, model: Model, k: int = 1) -> float:
+        found = model.recommend(self.queries, k, filter_seen=self.filter_seen).items
+        return float((found == self.answers[:, None]).any(axis=1).mean())
+
+
+def log(user, item, *, items: int, time=None) -> Dataset:
+    """Events in the order in which they happened, one after another where no time is given."""
+    user, item = np.asarray(user), np.asarray(item)
+    time = np.arange(len(user)) if time is None else np.asarray(time)
+    users = Vocab(np.arange(user.max() + 1))
+    return Dataset.from_arrays(users, Vocab(np.arange(items)), user, item, time=time)
+
+
+def checkerboard(size: int = 30) -> World:
+    """Even people like even items and odd ones odd items; each is asked for the item of their own number."""
+    user, item = np.nonzero((np.add.outer(np.arange(size), np.arange(size)) % 2 == 0) & ~np.eye(size, dtype=bool))
+    train = log(user, item, items=size)
+    return World(train, Queries.of_users(train), np.arange(size))
+
+
+def cycle(items: int = 20, users: int = 150, steps: int = 7) -> World:
+    """Everybody walks the same ring of items in the same direction, from anywhere."""
+    start = np.arange(users) % items
+    walk = (start[:, None] + np.arange(steps)) % items
+    train = log(np.repeat(np.arange(users), steps), walk.ravel(), items=items)
+    asked = [[(end - 2) % items, (end - 1) % items, end] for end in range(items)]
+    return World(train, Queries(Ragged.from_lists(asked)), (np.arange(items) + 1) % items)
+
+
+@dataclass(frozen=True, eq=False)
+class Lopsided:
+    """Each event is drawn for itself from the same odds, so a history says nothing."""
+
+    train: Dataset
+    queries: Queries
+    odds: NDArray[np.floating]  # (items,)
+
+    def expected_hits(self, model: Model, k: int) -> float:
+        """How likely the next event is among the k offered."""
+        found = model.recommend(self.queries, k, filter_seen=False).items
+        return float(self.odds[found].sum(axis=1).mean())
+
+
+def lopsided(items: int = 20, users: int = 500, steps: int = 8) -> Lopsided:
+    rng = np.random.default_rng(5)
+    odds = 0.75 ** np.arange(items)
+    odds = rng.permutation(odds / odds.sum())
+    train = log(np.repeat(np.arange(users), steps), rng.choice(items, users * steps, p=odds), items=items)
+    asked = rng.choice(items, (100, steps), p=odds)
+    return Lopsided(train, Queries(Ragged.from_lists(list(asked))), odds)
+
+
+def fashion(users: int = 100) -> World:
+    """For three months everybody met items 0 to 4; in the last week a fifth as many events, all of items 5 to 9."""
+    rng = np.random.default_rng(6)
+    old, new = users * 10, users * 2
+    time = np.concatenate([rng.integers(0, 90 * DAY, old), rng.integers(90 * DAY, 97 * DAY, new)])
+    item = np.concatenate([rng.integers(0, 5, old), 5 + np.minimum(rng.geometric(0.5, new) - 1, 4)])
+    train = log(rng.integers(0, users, old + new), item, items=10, time=time)
+    return World(train, Queries(Ragged.empty(20)), np.full(20, 5), filter_seen=False)

@@ -19,7 +19,7 @@ from foretaste.catalog import Category, Number, Text, Time, Vector
 from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError, DataError, UnknownName
 from foretaste.events import Columns, inspect_events, read_events, validate_events
-from foretaste.formats import open_parts
+from foretaste.events.formats import open_parts
 
 ROWS = [("ann", "tea", 1_700_000_000), ("bob", "cup", 1_700_000_100), ("ann", "pot", 1_700_000_050)]
 LINES = "user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in ROWS)

@@ -7,7 +7,7 @@ import pytest
 from foretaste.dataset import Dataset
 from foretaste.errors import DataError, UnknownName
 from foretaste.events import read_events
-from foretaste.impressions import ImpressionColumns, read_impressions
+from foretaste.events.impressions import ImpressionColumns, read_impressions
 
 HEADER = "request_id,user_id,item_id,timestamp,position,page,click,purchase\n"
 ROWS = "r2,u1,b,1700000100,2,home,1,0\nr2,u1,a,1700000100,1,home,0,0\nr1,u2,z,1700000000,1,cart,0,\n"

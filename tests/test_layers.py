@@ -14,14 +14,14 @@ SOURCE = Path(foretaste.__file__).parent
 # From the ground up: a module imports only from lines above its own. A package counts as one module.
 LAYERS = """
 errors
-ragged run log_report memory console exit_codes columns losses
-vocab storage topk files nets parts batching
-catalog identifiers delimited frames json_lines train
-dataset times formats
-query sessions event_kinds log_checks typed_columns sources
-recommender gathering split simulate
-evaluation tables
-validation events impressions
+ragged run memory console exit_codes losses
+vocab storage topk nets batching
+catalog train
+dataset
+query sessions sources events
+recommender split simulate
+evaluation
+validation
 models
 bundle
 answers answer_files recipe

@@ -9,7 +9,7 @@ import pytest
 from foretaste.catalog import Categories, Category, Number, Text, Time, Vector
 from foretaste.errors import DataError, UnknownName
 from foretaste.events import read_events
-from foretaste.tables import read_item_table, read_table
+from foretaste.events.tables import read_item_table, read_table
 from foretaste.vocab import Vocab
 
 ITEMS = Vocab.from_ids(["a", "b", "c"])

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from foretaste.dataset import Dataset, EventKinds, Impressions, Needs
     from foretaste.errors import ForetasteError
     from foretaste.evaluation import Leaderboard, evaluate
-    from foretaste.events import Columns, read_events, validate_events
-    from foretaste.impressions import read_impressions
+    from foretaste.events import Columns, read_events, read_impressions, validate_events
     from foretaste.models import MODELS
     from foretaste.models.als import ALS
     from foretaste.models.ease import EASE
@@ -60,7 +59,7 @@ _HOME = {
     "evaluate": "evaluation",
     "load": "bundle",
     "read_events": "events",
-    "read_impressions": "impressions",
+    "read_impressions": "events",
     "sessions": "sessions",
     "simulate": "simulate",
     "validate_events": "events",

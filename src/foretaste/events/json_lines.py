@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 
 from foretaste.errors import DataError
-from foretaste.files import TextLines, head_of, open_bytes, torn
-from foretaste.log_report import Problem
-from foretaste.parts import BLOCK_BYTES, BROKEN_SHARE, CAREFUL_ROWS, NeedsCare, Repairs
+from foretaste.events.files import TextLines, head_of, open_bytes, torn
+from foretaste.events.parts import BLOCK_BYTES, BROKEN_SHARE, CAREFUL_ROWS, NeedsCare, Repairs
+from foretaste.events.report import Problem
 
 __all__ = ["JsonLines"]
 

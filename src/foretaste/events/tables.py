@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.catalog import Catalog, Table
-from foretaste.columns import NAMES, guess_columns, normal
 from foretaste.errors import DataError
-from foretaste.formats import open_parts
-from foretaste.gathering import gather
-from foretaste.parts import Part
+from foretaste.events.columns import NAMES, guess_columns, normal
+from foretaste.events.formats import open_parts
+from foretaste.events.gathering import gather
+from foretaste.events.parts import Part
 from foretaste.ragged import PAD
 from foretaste.run import Log, silent
 from foretaste.vocab import Strings, Vocab

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from foretaste.catalog import NO_TIME
 from foretaste.errors import DataError, UnknownName
-from foretaste.identifiers import NO_CODE, Dictionary, encode_integers
+from foretaste.events.identifiers import NO_CODE, Dictionary, encode_integers
 
 __all__ = ["TimeColumn", "TimeUnit", "text_times"]
 

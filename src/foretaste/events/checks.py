@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from foretaste.catalog import Category, Column, Number, Time
 from foretaste.dataset import Dataset
-from foretaste.log_report import LINES_SHOWN, Problem, moment
-from foretaste.parts import Part
+from foretaste.events.parts import Part
+from foretaste.events.report import LINES_SHOWN, Problem, moment
 
 __all__ = ["Findings", "check_events"]
 

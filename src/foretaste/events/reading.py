@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.catalog import NO_TIME, Catalog, Table
-from foretaste.columns import GUESSED, Columns, guess_columns, guess_positions
 from foretaste.dataset import Dataset, EventKinds, event_order
 from foretaste.errors import DataError
-from foretaste.event_kinds import MOST_KINDS, KindsGiven, order_kinds
-from foretaste.formats import open_parts
-from foretaste.gathering import Gathered, gather
-from foretaste.log_checks import Findings, check_events
-from foretaste.log_report import LogReport, Problem
-from foretaste.parts import Part
+from foretaste.events.checks import Findings, check_events
+from foretaste.events.columns import GUESSED, Columns, guess_columns, guess_positions
+from foretaste.events.formats import open_parts
+from foretaste.events.gathering import Gathered, gather
+from foretaste.events.kinds import MOST_KINDS, KindsGiven, order_kinds
+from foretaste.events.parts import Part
+from foretaste.events.report import LogReport, Problem
+from foretaste.events.tables import read_item_table, read_table
+from foretaste.events.times import TimeUnit
 from foretaste.run import Log, silent
-from foretaste.tables import read_item_table, read_table
-from foretaste.times import TimeUnit
 from foretaste.vocab import Vocab
 
 __all__ = ["Columns", "LogReport", "Problem", "inspect_events", "read_events", "validate_events"]

@@ -7,10 +7,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from foretaste.catalog import Categories, Category, Column, Number, Text, Time, Vector
-from foretaste.columns import normal
-from foretaste.identifiers import MISSING, NO_CODE, Dictionary, encode_integers, strings_of
+from foretaste.events.columns import normal
+from foretaste.events.identifiers import MISSING, NO_CODE, Dictionary, encode_integers, strings_of
+from foretaste.events.times import TimeColumn, best_formats, text_times
 from foretaste.ragged import PAD
-from foretaste.times import TimeColumn, best_formats, text_times
 
 __all__ = ["NumberColumn", "TypedColumn", "TypesChanged"]
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foretaste.delimited import Delimited
 from foretaste.errors import DataError
-from foretaste.files import find_files, format_of
-from foretaste.frames import Frame, ParquetFile
-from foretaste.json_lines import JsonLines
-from foretaste.parts import Part
+from foretaste.events.delimited import Delimited
+from foretaste.events.files import find_files, format_of
+from foretaste.events.frames import Frame, ParquetFile
+from foretaste.events.json_lines import JsonLines
+from foretaste.events.parts import Part
 
 __all__ = ["open_parts"]
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from foretaste.identifiers import IdColumn
-from foretaste.parts import NeedsCare, Part
-from foretaste.times import TimeColumn, TimeUnit
-from foretaste.typed_columns import NumberColumn, TypedColumn, TypesChanged
+from foretaste.events.identifiers import IdColumn
+from foretaste.events.parts import NeedsCare, Part
+from foretaste.events.times import TimeColumn, TimeUnit
+from foretaste.events.typed_columns import NumberColumn, TypedColumn, TypesChanged
 
 __all__ = ["Gathered", "gather"]
 

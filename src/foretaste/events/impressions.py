@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.catalog import NO_TIME, Table
-from foretaste.columns import NAMES, guess_columns, normal
 from foretaste.dataset import Dataset, Impressions
 from foretaste.errors import DataError, UnknownName
-from foretaste.formats import open_parts
-from foretaste.gathering import Gathered, gather
-from foretaste.log_checks import Findings
-from foretaste.parts import Part
+from foretaste.events.checks import Findings
+from foretaste.events.columns import NAMES, guess_columns, normal
+from foretaste.events.formats import open_parts
+from foretaste.events.gathering import Gathered, gather
+from foretaste.events.parts import Part
+from foretaste.events.tables import with_items
+from foretaste.events.times import TimeUnit
 from foretaste.ragged import PAD
 from foretaste.run import Log, silent
-from foretaste.tables import with_items
-from foretaste.times import TimeUnit
 from foretaste.vocab import Vocab
 
 __all__ = ["ImpressionColumns", "read_impressions"]

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import polars as pl
 
-from foretaste.log_report import LINES_SHOWN, Problem
+from foretaste.events.report import LINES_SHOWN, Problem
 
 __all__ = ["BATCH_ROWS", "BLOCK_BYTES", "BROKEN_SHARE", "CAREFUL_ROWS", "NeedsCare", "Part", "Repairs"]
 

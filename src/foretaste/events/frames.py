@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from foretaste.errors import DataError
-from foretaste.files import open_seekable, torn
-from foretaste.log_report import Problem
-from foretaste.parts import BATCH_ROWS
+from foretaste.events.files import open_seekable, torn
+from foretaste.events.parts import BATCH_ROWS
+from foretaste.events.report import Problem
 
 __all__ = ["Frame", "ParquetFile"]
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from foretaste.errors import DataError
-from foretaste.files import TextLines, head_of, open_bytes, torn
-from foretaste.log_report import Problem
-from foretaste.parts import BLOCK_BYTES, BROKEN_SHARE, CAREFUL_ROWS, NeedsCare, Repairs
+from foretaste.events.files import TextLines, head_of, open_bytes, torn
+from foretaste.events.parts import BLOCK_BYTES, BROKEN_SHARE, CAREFUL_ROWS, NeedsCare, Repairs
+from foretaste.events.report import Problem
 
 __all__ = ["Delimited"]
 

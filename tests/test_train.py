@@ -402,3 +402,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     # There are four batches in an epoch, so this is in the middle of the third.
     fit_sasrec(Path(sys.argv[1]), die_at_batch=10)
+
+
+def test_a_validation_score_that_is_no_number_stops_the_fit_and_says_so():
+    with pytest.raises(TrainingDiverged, match=r"validation score of epoch 1 is not a number. Lower lr"):
+        fit(TrainPlan(epochs=2), validate=lambda: float("nan"))

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from foretaste.ragged import PAD, Ragged
+from foretaste.ragged import PAD, Ragged, groups_within
 
 __all__ = ["SequenceBatch", "SequenceBatches", "windows"]
 
@@ -63,7 +62,7 @@ class SequenceBatches(Sequence[SequenceBatch]):
         lengths = sequences.lengths - 1
         # Sorting by length with some noise: little padding, yet other neighbours in each epoch.
         order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
-        self._groups = _cut(order, lengths, tokens)
+        self._groups = groups_within(order, lengths, tokens)
         rng.shuffle(self._groups)
 
     def __len__(self) -> int:
@@ -77,16 +76,3 @@ class SequenceBatches(Sequence[SequenceBatch]):
 
     def __iter__(self) -> Iterator[SequenceBatch]:
         return (self[number] for number in range(len(self)))
-
-
-def _cut(order: NDArray[np.int64], lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
-    """Consecutive groups whose padded size stays within the budget; a single longer sequence is its own group."""
-    groups, start, longest = [], 0, 0
-    for place, row in enumerate(order):
-        longest_with = max(longest, int(lengths[row]))
-        if place > start and longest_with * (place - start + 1) > tokens:
-            groups.append(order[start:place])
-            start, longest_with = place, int(lengths[row])
-        longest = longest_with
-    groups.append(order[start:])
-    return [group for group in groups if len(group)]

@@ -406,7 +406,8 @@ def _asked(model: Any, user: list[str] | None, users: str | None, history: str |
     if queries is not None:
         return _asked_in_file(model, queries)
     if history is not None:
-        asked = model.ask([next(csv.reader([history], skipinitialspace=True), [])])
+        fields = next(csv.reader([history], skipinitialspace=True), [])
+        asked = model.ask([[item.strip() for item in fields if item.strip()]])
         return Asked(asked.queries, [None], unknown_items=asked.unknown_items)
     if model.histories is None:
         raise ConfigError("This bundle holds no histories, so it knows no users. Ask by --history, or train it again.")

@@ -19,7 +19,7 @@ from foretaste.errors import BundleError, ConfigError, DataError, MissingData, T
 from foretaste.evaluation import Entry, Leaderboard, Trial
 from foretaste.evaluation.report import Example, write_report
 from foretaste.fitting import fit_chosen, means
-from foretaste.memory import forget_peak, peak_memory
+from foretaste.memory import forget_peak, machine, peak_memory
 from foretaste.query import Queries, TopK
 from foretaste.ragged import PAD
 from foretaste.recipe import DataSettings, Recipe
@@ -218,11 +218,13 @@ class _Work:
                 "command": self.command,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
+                "machine": machine(),
                 "seed": self.run.seed,
                 "seeds": self.recipe.evaluation.seeds,
             },
         )
         board.save(self.out)
+        self._keep_queries(entries)
         content = read_json(self.out / "leaderboard.json")
         write_report(self.out / "report.html", content, examples=self._examples(), title=self.recipe.name)
         return board
@@ -288,6 +290,15 @@ class _Work:
             scores=top.scores[self.people, :10],
             source=top.source[self.people, :10],
         )
+
+    def _keep_queries(self, entries: Sequence[Entry]) -> None:
+        """queries.parquet: what each model scored on each test query; all means and tests can be made from it again."""
+        import polars as pl
+
+        users = self.trial.holdout.queries.user
+        columns = {"user_id": range(len(self.trial.holdout)) if users is None else self.split.final.users.lookup(users)}
+        values = {f"{each.name} {name}": scored for each in entries for name, scored in each.per_query.items()}
+        write_frame(pl.DataFrame({**columns, **values}, strict=False), self.out / "queries.parquet")
 
     def _examples(self) -> list[Example]:
         """A few people with what they met, what they met next, and what each model had for them."""

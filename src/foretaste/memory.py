@@ -1,10 +1,12 @@
-"""How much memory this process took at its peak, and how much there is."""
+"""This machine: what it is, how much memory there is, and how much this process took at its peak."""
 
+import os
+import platform
 import resource
 import sys
 from pathlib import Path
 
-__all__ = ["available_memory", "forget_peak", "peak_memory"]
+__all__ = ["available_memory", "forget_peak", "machine", "peak_memory"]
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -39,3 +41,14 @@ def available_memory() -> int | None:
     except OSError:
         pass
     return None
+
+
+def machine() -> dict[str, str | int]:
+    """What a result was measured on: processor, its cores, system."""
+    processor = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    except OSError:
+        pass
+    return {"processor": processor, "cores": os.cpu_count() or 1, "system": f"{platform.system()} {platform.machine()}"}

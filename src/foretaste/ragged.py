@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["PAD", "Ragged"]
+__all__ = ["PAD", "Ragged", "groups_within"]
 
 PAD = -1
 
@@ -108,3 +108,21 @@ class Ragged:
 
     def lists(self) -> list[list[Any]]:
         return [self[row].tolist() for row in range(len(self))]
+
+
+def groups_within(rows: NDArray[np.integer], lengths: NDArray[np.integer], places: int) -> list[NDArray[np.integer]]:
+    """Consecutive groups of ``rows`` that, padded to their longest, stay within so many places.
+
+    A single row that is longer is a group of its own.
+
+    Args:
+        rows: In the order in which they are grouped; sorted by length they need little padding.
+        lengths: Of all rows; ``lengths[rows]`` are those in question.
+    """
+    groups, start, longest = [], 0, 0
+    for place, length in enumerate(lengths[rows].tolist()):
+        if place > start and max(longest, length) * (place - start + 1) > places:
+            groups.append(rows[start:place])
+            start, longest = place, 0
+        longest = max(longest, length)
+    return [*groups, rows[start:]] if len(rows) else groups

@@ -240,6 +240,8 @@ def _judge(
         return
     with torch.no_grad():
         row["validation"] = score = float(validate())
+    if math.isnan(score):
+        raise TrainingDiverged(f"The validation score of epoch {epoch + 1} is not a number. Lower lr, now {plan.lr:g}.")
     if log.best_score is None or score > log.best_score:
         log.best_epoch, log.best_score = epoch + 1, score
         state.remember_best()

@@ -9,10 +9,13 @@ from pydantic import PositiveFloat, PositiveInt
 
 from foretaste.dataset import Dataset
 from foretaste.query import Holdout, Queries
+from foretaste.ragged import Ragged, groups_within
 from foretaste.recommender import About, Settings, VectorModel
 from foretaste.run import Run
 
 __all__ = ["ALS", "ALSModel"]
+
+FOLDED_IN = 50_000  # events, padding included, of the histories that are solved together
 
 
 class ALS(Settings):
@@ -83,20 +86,24 @@ class ALSModel(VectorModel):
         """The exact least-squares solution for each history; NaN for one without an item met in training."""
         queries = self._met(queries)
         history = queries.matrix(len(self.items), None if self.settings.binary else self.about.kinds.weights)
+        offsets = history.indptr.astype(np.int64)
+        items, worth = Ragged(history.indices, offsets), Ragged(history.data, offsets)
         vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
-        asked = np.flatnonzero(np.diff(history.indptr))
-        for start in range(0, len(asked), 512):
-            rows = asked[start : start + 512]
-            vectors[rows] = self._solve(history, rows)
+        # Histories of similar length are solved together, so that little is computed for padding.
+        asked = np.argsort(items.lengths, kind="stable")
+        asked = asked[items.lengths[asked] > 0]
+        for rows in groups_within(asked, items.lengths, FOLDED_IN):
+            vectors[rows] = self._solve(items.take(rows), worth.take(rows))
         return vectors
 
-    def _solve(self, history: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        left = np.empty((len(rows), self.settings.dim, self.settings.dim))
-        right = np.empty((len(rows), self.settings.dim, 1))
-        for at, row in enumerate(rows):
-            entries = slice(history.indptr[row], history.indptr[row + 1])
-            met = self._factors[history.indices[entries]].astype(np.float64)
-            worth = self.settings.alpha * history.data[entries].astype(np.float64)
-            left[at] = self._base + (met.T * worth) @ met
-            right[at, :, 0] = (1 + worth) @ met
-        return np.linalg.solve(left, right)[:, :, 0]
+    def _solve(self, items: Ragged, worth: Ragged) -> NDArray[np.float32]:
+        """(rows, dim) the solutions of  (base + alpha sum r y y') x = sum (1 + alpha r) y."""
+        import torch
+
+        met = torch.from_numpy(self._factors)[torch.from_numpy(items.padded(fill=0).astype(np.int64))]
+        present = torch.from_numpy(items.with_values(np.ones(len(items.values), np.float32)).padded(fill=0))
+        rated = self.settings.alpha * torch.from_numpy(worth.padded(fill=0))
+        left = torch.from_numpy(self._base) + (met * rated[:, :, None]).mT @ met
+        right = ((present + rated)[:, None, :] @ met).mT.double()
+        vectors: NDArray[np.float32] = torch.linalg.solve(left, right)[:, :, 0].float().numpy()
+        return vectors

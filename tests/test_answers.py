@@ -135,6 +135,23 @@ def test_strangers_are_called_as_those_of_the_log_are(model: Model) -> None:
     assert list(asked_by_users(named, ["07", "7", "8"]).labels) == ["07", "7", "8"]
 
 
+def test_strangers_with_odd_names_keep_them(model: Model) -> None:
+    odd = ["--5", "007", "1" * 5000]
+    assert list(asked_by_users(model, odd).labels) == odd
+
+
+def test_numbers_with_thousands_of_digits_are_no_json(model: Model) -> None:
+    with pytest.raises(DataError, match="line 1 is not JSON: Exceeds the limit"):
+        queries_of_json(model, ['{"user": ' + "1" * 5000 + "}"])
+
+
+@pytest.mark.parametrize("name", ["features", "context"])
+def test_features_and_context_are_objects(name: str, model: Model) -> None:
+    with pytest.raises(DataError, match=f"{name} must be an object of names and values; it is 'phone'"):
+        asked(model, {"user": 1, name: "phone"})
+    assert len(asked(model, {"user": 1, name: {"device": "phone"}}, {"user": 1, name: None}).queries) == 2
+
+
 def test_users_cannot_be_asked_for_where_there_are_no_histories() -> None:
     bare = ItemKNN().fit(log(EVENTS))
     with pytest.raises(ConfigError, match="holds no histories"):
@@ -179,6 +196,13 @@ def test_newer_events_are_read_with_the_kinds_of_the_model(model: Model, tmp_pat
     read = read_newer_events(model, str(path), Columns(), log=lambda message, numbers=None: said.append(message))
     assert read.kind.tolist() == [VIEW]
     assert said[-1] == "new.csv has no event kinds; its events count as 'view'"
+    plain = Dataset.from_arrays(Vocab.from_ids([1]), Vocab.from_ids(["a"]), np.array([0]), np.array([0]), ordered=True)
+    path.write_text("user_id,item_id,timestamp,event\n1,a,7,view\n1,a,8,buy\n")
+    read = read_newer_events(
+        ItemKNN().fit(plain), str(path), Columns(), log=lambda message, numbers=None: said.append(message)
+    )
+    assert read.kind is None
+    assert said[-1] == "the model knows no event kinds; those of new.csv (view, buy) all count alike"
     path.write_text("user_id,item_id,timestamp,event\n1,a,7,byu\n")
     with pytest.raises(UnknownName, match=r"Unknown event kind in .*new\.csv 'byu' - did you mean 'buy'"):
         read_newer_events(model, str(path), Columns())

@@ -90,3 +90,11 @@ def test_nothing_to_learn_from_is_no_batches():
     batches = SequenceBatches(windows(numbered([1, 0, 1]), 5), 10, np.random.default_rng(0))
     assert len(batches) == 0
     assert list(batches) == []
+
+
+def test_batches_have_few_widths_and_none_beyond_the_longest_sequence():
+    lengths = np.arange(2, 102)
+    sequences = Ragged.from_lengths(np.zeros(lengths.sum(), np.int32), lengths)
+    widths = {batch.history.shape[1] for batch in SequenceBatches(sequences, 400, np.random.default_rng(0))}
+    assert len(widths) <= 16
+    assert max(widths) == 100

@@ -56,7 +56,7 @@ def test_scale_measures_every_stage_at_every_size(
     assert [stage["stage"] for stage in second["stages"]] == stages
     assert all(stage["rows_per_second"] > 0 and stage["peak_bytes"] > 0 for stage in second["stages"])
     assert first["csv"]["rows_per_second"] > 0
-    assert set(second["growth"]) == {"seconds_per_row", "bytes_per_row"}
+    assert set(second["growth"]) == {"seconds_per_added_million", "bytes_per_added_row"}
     assert results["within_bound"] is True
     assert list((tmp_path / "work").iterdir()) == []
 

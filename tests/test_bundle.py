@@ -57,7 +57,7 @@ def test_all_that_is_known_comes_back(saved, model, shop):
     stored, expected = again.histories.queries, model.histories.queries
     assert again.histories.users.lists() == shop.users.lists()
     assert stored.history.lists() == expected.history.lists()
-    for name in ("times", "kinds", "values", "user", "now"):
+    for name in ("times", "kinds", "values", "session_start", "user", "now"):
         assert np.array_equal(getattr(stored, name), getattr(expected, name), equal_nan=name == "values")
     assert stored.user_features["age"].lists() == expected.user_features["age"].lists()
 

@@ -74,3 +74,18 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
     (run / "leaderboard.json").write_text("{")
     with pytest.raises(BundleError, match=r"leaderboard\.json cannot be read"):
         compare_runs([run], ["ndcg@10"])
+    for content in (
+        '{"dataset": {}, "protocol": {}, "models": [{}]}',
+        '{"dataset": {}, "protocol": {}, "models": [{"name": "x", "settings": {}, "metrics": {"ndcg@10": {}}}]}',
+        '{"dataset": [], "protocol": {}, "models": []}',
+    ):
+        (run / "leaderboard.json").write_text(content)
+        with pytest.raises(DataError, match="is not a leaderboard as a run writes it"):
+            compare_runs([run], ["ndcg@10"])
+
+
+def test_samples_of_different_seeds_are_not_comparable(tmp_path: Path) -> None:
+    runs = [board(tmp_path / str(seed), {"x": 0.1}, queries_sampled=True, seed=seed) for seed in (0, 1)]
+    (warning,) = compare_runs(runs, ["ndcg@10"]).warnings
+    assert "different samples of the queries" in warning
+    assert compare_runs(runs[:1], ["ndcg@10"]).warnings == ()

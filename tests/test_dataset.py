@@ -180,6 +180,10 @@ CHANGES = {
     "what a kind is worth": lambda data: replace(data, kinds=EventKinds(data.kinds.names, (1.0, 3.0, 6.0))),
     "a value": lambda data: replace(data, value=data.value + 1),
     "no sessions": lambda data: replace(data, session=None),
+    "what is known of an item": lambda data: replace(
+        data,
+        catalog=Catalog(data.catalog.items.with_column("new", Number(np.zeros(len(data.items)))), data.catalog.users),
+    ),
     "one event less": lambda data: data.where(np.arange(len(data)) > 0),
 }
 

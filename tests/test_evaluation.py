@@ -335,6 +335,48 @@ def test_seen_filter_that_hides_targets_is_found(world):
     assert "seen items may be offered again" in kept.table()
 
 
+def test_the_holdout_says_whether_seen_items_are_hidden(world):
+    repeats = replace(world.holdout, targets=world.holdout.queries.history.last(1), filter_seen=False)
+    models = {"a": Fake(world.vocab, -np.tile(np.arange(ITEMS), (QUERIES, 1)))}
+    board = evaluate(models, repeats)
+    assert board.protocol["filter_seen"] is False
+    assert board["a"].metrics["hit@20"].mean > 0
+    assert evaluate(models, repeats, filter_seen=True)["a"].metrics["hit@20"].mean == 0
+
+
+def test_sentences_say_what_was_hidden_whatever_the_split_proposes(world):
+    trial = Trial.of(world.holdout, filter_seen=False)
+    split = {"filter_seen": True, "sentences": ["Test: the last event."]}
+    board = Leaderboard.of([trial.entry("a", world.model(0))], trial, protocol=split)
+    assert board.protocol["sentences"] == [
+        "Test: the last event.",
+        "Items of a query's history may be in its list: repeats count.",
+    ]
+    by_kind = Trial.of(world.holdout, exclude_kinds=["buy"])
+    assert by_kind.about_seen() == "Items of a query's history that were met by buy are hidden from its list."
+
+
+def test_kinds_cannot_be_hidden_with_the_filter_off(world):
+    with pytest.raises(ConfigError, match=r"exclude_kinds \(buy\) narrows what the seen filter hides, but .* is off"):
+        Trial.of(replace(world.holdout, filter_seen=False), exclude_kinds=["buy"])
+
+
+def test_k_far_above_the_catalogue_takes_no_more_memory(world):
+    board = evaluate({"a": world.model(0.5)}, world.holdout, k=[ITEMS, 10**12])
+    means = {name: of.mean for name, of in board["a"].metrics.items()}
+    assert means["hit@1000000000000"] == means[f"hit@{ITEMS}"] == 1
+    assert means["ndcg@1000000000000"] == means[f"ndcg@{ITEMS}"]
+
+
+def test_queries_that_the_split_leaves_out_are_misses_in_the_other_denominator(world):
+    trial = Trial.of(world.holdout)
+    split = {"denominators": {"headline": QUERIES, "with_unknown": 2 * QUERIES}}
+    board = Leaderboard.of([trial.entry("a", world.model(0.9))], trial, protocol=split)
+    half = board["a"].metrics["ndcg@10"].mean / 2
+    assert f"300 queries whose target is unknown to training are left out; with them as misses, over 600 queries, "\
+        f"ndcg@10 is: a {half:.4f}." in board.table()  # fmt: skip
+
+
 def test_model_with_other_items_is_refused(world):
     other = Fake(Vocab.from_ids(range(ITEMS + 1)), np.ones((QUERIES, ITEMS + 1)))
     with pytest.raises(DataError, match="a knows 51 items, the training data 50"):

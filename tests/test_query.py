@@ -52,6 +52,14 @@ def test_known_users_ask_after_all_their_events(shop):
     assert some.user_features["age"].lists() == [shop.catalog.users["age"].lists()[user] for user in (5, 2)]
 
 
+def test_known_users_are_in_the_session_of_their_last_event(shop):
+    starts = Queries.of_users(shop).session_start
+    for user, start in enumerate(starts.tolist()):
+        mine = shop.session[shop.user == user]
+        assert (mine[start:] == mine[-1]).all()
+        assert start == 0 or mine[start - 1] != mine[-1]
+
+
 def test_a_user_without_events_asks_at_the_last_moment_of_the_data():
     vocab = Vocab(np.arange(3))
     data = Dataset.from_arrays(vocab, vocab, np.array([1, 1]), np.array([0, 1]), time=np.array([5, 9]))

@@ -43,7 +43,12 @@ def test_every_recipe_of_the_package_is_valid_and_survives_being_written(name: s
 
 def test_the_baselines_stand_in_every_table_without_being_asked() -> None:
     assert list(recipe(models={}).settings()) == ["popular", "recentpopular", "itemknn"]
-    assert list(recipe(models={"best": {"model": "itemknn"}}).settings()) == ["popular", "recentpopular", "best"]
+    assert list(recipe(models={"best": {"model": "itemknn"}}).settings()) == [
+        "popular",
+        "recentpopular",
+        "itemknn",
+        "best",
+    ]
 
 
 def test_narrowing_keeps_settings_and_adds_models_with_their_defaults() -> None:
@@ -154,6 +159,16 @@ def test_a_model_is_its_name_or_a_file_and_takes_overrides(tmp_path: Path) -> No
         model_of(str(path))
     with pytest.raises(UnknownName, match="Unknown model 'sasrc' - did you mean 'sasrec'"):
         model_of("sasrc")
+
+
+def test_dates_stay_text_and_a_day_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.yaml"
+    path.write_text("data: {shop: {}}\nsplit: {kind: by_time, dates: [2024-03-01, 2024-04-01]}\n")
+    assert read_recipe(str(path)).split.model_dump()["dates"] == ("2024-03-01", "2024-04-01")
+    with pytest.raises(ConfigError, match="'2024-02-30' is no ISO date"):
+        read_recipe(str(path), ["split.dates=[2024-02-30]"])
+    with pytest.raises(ConfigError, match="cannot be read as YAML: Exceeds the limit"):
+        read_recipe(str(path), [f"split.min_history={'1' * 5000}"])
 
 
 def test_exactly_one_source_of_data_is_given() -> None:

@@ -270,3 +270,23 @@ def test_about_holds_summed_weights_and_titles(log):
     assert about.popularity.tolist() == [2, 5, 1, 1, 0]
     assert about.titles() is None
     assert about.fingerprint == log.fingerprint
+
+
+def test_users_and_histories_are_not_mixed_in_one_question(model):
+    with pytest.raises(ConfigError, match="Pass users or histories, not both"):
+        model.recommend([["a"], "ann"])
+
+
+def test_what_was_not_understood_stands_in_the_answer(model, log):
+    assert model.recommend([["a", "zzz"]], k=1).unknown_items == ("zzz",)
+    assert model.with_histories(log).recommend(["ann", "nobody"], k=1).unknown_users == ("nobody",)
+
+
+def test_chunks_of_vectors_give_what_one_piece_gives(log, monkeypatch):
+    model = WrittenVectors(Written(), About.of(log))
+    histories = [["a"], [], ["b", "c"], ["d"]]
+    whole = model.recommend(histories, k=4)
+    monkeypatch.setattr(recommender, "CHUNK_BYTES", 4 * 5 * 1)  # the scores of one query
+    piecemeal = model.recommend(histories, k=4)
+    assert (whole.items == piecemeal.items).all()
+    assert (whole.source == piecemeal.source).all()

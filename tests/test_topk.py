@@ -50,3 +50,18 @@ def test_no_rows_or_no_items_give_padding(shape):
     found, values = best(torch.zeros(shape), 2)
     assert found.shape == values.shape == (shape[0], 2)
     assert (found[:, shape[1] :] == PAD).all()
+
+
+@pytest.mark.parametrize("levels", [1, 40, 1_000_000])
+def test_rows_long_enough_to_be_searched_in_stretches_give_the_same(levels):
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, (12, 11_300)).astype(np.float32)
+    scores[0] = -np.inf
+    scores[1, :-3] = -np.inf  # all that is left stands behind the last whole stretch
+    scores[2, rng.random(11_300) < 0.9995] = -np.inf
+    scores[3, ::5], scores[4], scores[5, -1] = np.nan, np.nan, np.nan
+    scores[6, 100:140] = np.inf
+    found, values = best(torch.from_numpy(scores.copy()), 10)
+    expected, expected_values = sorted_in_full(scores, 10)
+    assert np.array_equal(found, expected)
+    assert np.array_equal(values, expected_values)

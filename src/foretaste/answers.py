@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.dataset import Dataset, Needs
+from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
@@ -108,10 +108,13 @@ def read_newer_events(
 
     data = read_events(source, columns=columns, ordered=ordered, log=log)
     names = model.about.kinds.names
-    if data.kind is None or len(names) == 1:
-        if len(names) > 1:
-            log(f"{data.name} has no event kinds; its events count as {names[0]!r}")
-        kind = np.zeros(len(data), np.int8) if len(names) > 1 else None
+    if names == EventKinds().names:
+        if data.kind is not None and len(data.kinds) > 1:
+            log(f"the model knows no event kinds; those of {data.name} ({', '.join(data.kinds.names)}) all count alike")
+        kind = None
+    elif data.kind is None:
+        log(f"{data.name} has no event kinds; its events count as {names[0]!r}")
+        kind = np.zeros(len(data), np.int8)
     else:
         for name in data.kinds.names:
             if name not in names:
@@ -218,7 +221,7 @@ def read_items(model: Model, path: Path) -> list[str]:
 def _parsed(text: str, where: str) -> _Line:
     try:
         content = json.loads(text.removeprefix("\ufeff"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also where a number has thousands of digits
         raise DataError(f"{where} is not JSON: {error}. Write one JSON object per line.") from error
     if not isinstance(content, dict):
         raise DataError(f'{where} is not a JSON object such as {{"history": [{{"item": "sku-9"}}]}}.')
@@ -230,6 +233,9 @@ def _parsed(text: str, where: str) -> _Line:
     if not isinstance(content.get("history") or [], list):
         raise DataError(f"{where}: history must be a list, oldest first; it is {content['history']!r:.80}.")
     _refuse_surrogates(json.dumps(content, ensure_ascii=False), where)
+    for name in ("features", "context"):
+        if not isinstance(content.get(name) or {}, dict):
+            raise DataError(f"{where}: {name} must be an object of names and values; it is {content[name]!r:.80}.")
     events = [_event(event, where) for event in content.get("history") or []]
     return _Line(
         where,
@@ -310,8 +316,13 @@ def _labels(model: Model, users: Sequence[Any]) -> list[Any]:
 
 def _as_the_log_has_it(user: Any, users: Vocab) -> Any:
     """A stranger's id: a number where those of the log are numbers and it can be one, so that all stay numbers."""
-    number = str(user)
-    return int(number) if not users.is_text and number.isascii() and number.lstrip("-").isdigit() else user
+    if users.is_text or isinstance(user, int):
+        return user
+    try:
+        number = int(str(user))
+    except ValueError:  # also where there are thousands of digits
+        return user
+    return number if str(number) == str(user) else user
 
 
 def _unknown_users(histories: Histories, parsed: Sequence[_Line]) -> list[Any]:

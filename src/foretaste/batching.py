@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,11 @@ def windows(histories: Ragged, length: int) -> Ragged:
     return Ragged.from_lengths(histories.values[np.repeat(start, lengths) + within], lengths)
 
 
+WIDTHS = (
+    16  # different widths of batches: torch's libraries keep a plan for every shape, and many shapes take gigabytes
+)
+
+
 class SequenceBatches(Sequence[SequenceBatch]):
     """One epoch of batches in random order, built when asked for.
 
@@ -62,17 +68,25 @@ class SequenceBatches(Sequence[SequenceBatch]):
         lengths = sequences.lengths - 1
         # Sorting by length with some noise: little padding, yet other neighbours in each epoch.
         order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
-        self._groups = groups_within(order, lengths, tokens)
+        self._longest = int(lengths.max(initial=1))
+        self._step = -(-self._longest // WIDTHS)
+        self._groups = groups_within(order, self._width(lengths), tokens)
         rng.shuffle(self._groups)
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __getitem__(self, number: int) -> SequenceBatch:  # type: ignore[override]
-        rows = torch.from_numpy(self._sequences.take(self._groups[number]).padded().astype(np.int64))
+        sequences = self._sequences.take(self._groups[number])
+        width = int(self._width(sequences.lengths.max() - 1)) + 1
+        rows = torch.from_numpy(sequences.padded(width).astype(np.int64))
         history, targets = rows[:, :-1], rows[:, 1:]
         # What precedes padding is a row's last item: only a target, never read, so it does no harm as input.
         return SequenceBatch(history.contiguous(), targets.contiguous())
 
     def __iter__(self) -> Iterator[SequenceBatch]:
         return (self[number] for number in range(len(self)))
+
+    def _width(self, lengths: Any) -> Any:
+        """Lengths rounded up to one of few widths."""
+        return np.minimum(-(-lengths // self._step) * self._step, self._longest)

@@ -129,6 +129,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 def _catalog_arrays(about: About) -> dict[str, NDArray[Any]]:
     return {
         "popularity": about.popularity,
+        "met": about.met,
         **prefixed("items", about.items.arrays()),
         **prefixed("table", about.catalog.arrays()),
     }
@@ -139,6 +140,7 @@ def _about(index: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Abou
         Vocab.from_arrays(part(arrays, "items")),
         EventKinds(tuple(index["kinds"]["names"]), tuple(index["kinds"]["weights"])),
         arrays["popularity"],
+        arrays["met"],
         Table.from_arrays(index["catalog"], part(arrays, "table")),
         index["data"]["name"],
         index["data"]["fingerprint"],
@@ -147,7 +149,7 @@ def _about(index: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Abou
 
 def _history_arrays(histories: Histories) -> dict[str, NDArray[Any]]:
     queries = histories.queries
-    aligned = {name: getattr(queries, name) for name in ("times", "kinds", "values", "now")}
+    aligned = {name: getattr(queries, name) for name in ("times", "kinds", "values", "session_start", "now")}
     features = queries.user_features
     return {
         **prefixed("users", histories.users.arrays()),
@@ -174,6 +176,7 @@ def _histories(index: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
             times=arrays.get("times"),
             kinds=arrays.get("kinds"),
             values=arrays.get("values"),
+            session_start=arrays.get("session_start"),
             user=np.arange(len(users), dtype=np.int32),
             user_features=None if schema is None else Table.from_arrays(schema, part(arrays, "features")),
             now=arrays.get("now"),

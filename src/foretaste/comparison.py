@@ -72,7 +72,18 @@ def _board(run: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or not {"dataset", "protocol", "models"} <= set(content):
         raise DataError(f"{path} is not a leaderboard: dataset, protocol or models is missing.")
+    groups = isinstance(content["dataset"], dict) and isinstance(content["protocol"], dict)
+    if not groups or not isinstance(content["models"], list) or not all(map(_is_row, content["models"])):
+        raise DataError(f"{path} is not a leaderboard as a run writes it. Run again, or leave it out.")
     return content
+
+
+def _is_row(model: Any) -> bool:
+    """Whether this is a model with settings and metrics, each of which has a mean."""
+    if not isinstance(model, dict) or not {"name", "settings", "metrics"} <= set(model):
+        return False
+    metrics = model["metrics"]
+    return isinstance(metrics, dict) and all(isinstance(each, dict) and "mean" in each for each in metrics.values())
 
 
 def _warnings(boards: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -88,6 +99,9 @@ def _warnings(boards: Mapping[str, Mapping[str, Any]]) -> list[str]:
     }
     if len(judged) > 1:
         found.append("the runs were judged differently (seen filter, hidden kinds or number of queries)")
+    samples = {board["protocol"].get("seed") for board in boards.values() if board["protocol"].get("queries_sampled")}
+    if len(samples) > 1:
+        found.append("the runs were judged by different samples of the queries (seeds)")
     return found
 
 

@@ -315,18 +315,15 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of ids, events with their order, and the kinds: equal data, equal fingerprint."""
+        """A digest of ids, events with their order, kinds, tables and impressions: equal data, equal fingerprint."""
         digest = hashlib.blake2b(digest_size=12)
-        for vocab in (self.users, self.items):
-            for array in vocab.arrays().values():
-                _digest(digest, array)
-        for name in ("user", "item", "time", "kind", "value", "session"):
-            array = getattr(self, name)
-            digest.update(name.encode() if array is not None else b"-")
-            if array is not None:
-                _digest(digest, array)
-        if self.kind is not None:
-            digest.update(repr((self.kinds.names, self.kinds.weights)).encode())
+        for name, array in sorted(self._arrays().items()):
+            digest.update(name.encode())
+            _digest(digest, array)
+        schemas = {name: table.schema() for name, table in self._tables().items()}
+        labels = None if self.impressions is None else list(self.impressions.labels)
+        kinds = None if self.kind is None else (self.kinds.names, self.kinds.weights)
+        digest.update(repr((self.ordered, kinds, labels, schemas)).encode())
         return digest.hexdigest()
 
     def save(self, folder: Path | str) -> None:

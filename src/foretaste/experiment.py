@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from foretaste.answer_files import write_frame
 from foretaste.bundle import INDEX, load, versions
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import BundleError, ConfigError, DataError, MissingData, TooLarge, UnknownName
+from foretaste.errors import BundleError, ConfigError, DataError, TooLarge, TrainingDiverged, UnknownName
 from foretaste.evaluation import Entry, Leaderboard, Trial
 from foretaste.evaluation.report import Example, write_report
 from foretaste.fitting import fit_chosen, means
 from foretaste.memory import forget_peak, machine, peak_memory
-from foretaste.query import Queries, TopK
+from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD
-from foretaste.recipe import DataSettings, Recipe
+from foretaste.recipe import DataSettings, EvaluationSettings, Recipe
 from foretaste.recommender import About, Model, Settings
 from foretaste.run import Run
 from foretaste.simulate import World, simulate
@@ -57,12 +57,12 @@ def load_data(settings: DataSettings, split_kind: str, data_dir: Path | None, ru
 
     if settings.shop is not None:
         world = simulate(settings.shop)
-        return Loaded(_kept(world.data, settings), world=world)
+        return Loaded(_kept(world.data, settings, run), world=world)
     if settings.source is not None:
         if split_kind == "given":
-            parts = sources.load_given(settings.source, data_dir, run.log)
-            return Loaded(_kept(parts.train, settings), test=parts.test)
-        return Loaded(_kept(sources.load(settings.source, data_dir, run.log), settings))
+            parts = sources.load_given(settings.source, data_dir, run.log, run.progress)
+            return Loaded(_kept(parts.train, settings, run), test=_kept(parts.test, settings, run))
+        return Loaded(_kept(sources.load(settings.source, data_dir, run.log, run.progress), settings, run))
     if split_kind == "given":
         raise ConfigError("split.kind given needs data.source, a published data set with train and test files.")
     data = read_events(
@@ -74,7 +74,7 @@ def load_data(settings: DataSettings, split_kind: str, data_dir: Path | None, ru
         ordered=settings.ordered,
         log=run.log,
     )
-    return Loaded(_kept(data, settings))
+    return Loaded(_kept(data, settings, run))
 
 
 def split_data(recipe: Recipe, loaded: Loaded, data_dir: Path | None) -> Split:
@@ -96,6 +96,17 @@ def split_data(recipe: Recipe, loaded: Loaded, data_dir: Path | None) -> Split:
     return rule.split(loaded.data)
 
 
+def judged_as(split: Split, evaluation: EvaluationSettings) -> Split:
+    """The split with the seen filter of the evaluation, for validation too: epochs are chosen by what is judged."""
+    filter_seen = split.filter_seen if evaluation.filter_seen is None else evaluation.filter_seen
+
+    def judged(holdout: Holdout) -> Holdout:
+        return replace(holdout, filter_seen=filter_seen, exclude_kinds=evaluation.exclude_kinds)
+
+    validation = None if split.validation is None else judged(split.validation)
+    return replace(split, validation=validation, test=judged(split.test), filter_seen=filter_seen)
+
+
 def carry_out(
     recipe: Recipe, out: Path, run: Run, *, data_dir: Path | None = None, resume: bool = False, command: str = ""
 ) -> Leaderboard:
@@ -110,15 +121,13 @@ def carry_out(
     settings = recipe.settings()
     loaded = load_data(recipe.data, recipe.split.kind, data_dir, run)
     run.log(f"data: {loaded.data!r}")
-    split = split_data(recipe, loaded, data_dir)
+    split = judged_as(split_data(recipe, loaded, data_dir), recipe.evaluation)
     for sentence in (*split.protocol["sentences"], *split.leaks.sentences()):
         run.log(f"split: {sentence}")
     trial = Trial.of(
         split.test,
         train=split.final,
         k=recipe.evaluation.k,
-        filter_seen=split.filter_seen if recipe.evaluation.filter_seen is None else recipe.evaluation.filter_seen,
-        exclude_kinds=recipe.evaluation.exclude_kinds,
         max_queries=recipe.evaluation.max_queries,
         seed=run.seed,
     )
@@ -194,7 +203,7 @@ class _Work:
         for number in range(self.recipe.evaluation.seeds):
             try:
                 entries.append(self._seed(name, settings, number))
-            except (MissingData, TooLarge) as error:
+            except (DataError, TooLarge, TrainingDiverged) as error:
                 self.run.log(f"{name} takes no part: {error}")
                 return Entry(name, settings=settings.model_dump(mode="json"), why_absent=str(error))
         return self.trial.over_seeds(entries)
@@ -363,8 +372,8 @@ def _begin(out: Path, recipe: Recipe, resume: bool) -> None:
         aside.write_text(recipe.to_yaml(), encoding="utf-8")
 
 
-def _kept(data: Dataset, settings: DataSettings) -> Dataset:
-    """The events of the kinds and values that the recipe keeps."""
+def _kept(data: Dataset, settings: DataSettings, run: Run) -> Dataset:
+    """The events of the kinds and values that the recipe keeps; how many it leaves out is said."""
     keep = np.ones(len(data), bool)
     if settings.keep_kinds is not None:
         data.require(Needs.KINDS, "data.keep_kinds")
@@ -377,7 +386,11 @@ def _kept(data: Dataset, settings: DataSettings) -> Dataset:
         keep &= data.value >= settings.min_value  # type: ignore[operator]
     if not keep.any():
         raise DataError(f"No event of {data.name} is left by data.keep_kinds and data.min_value. Loosen them.")
-    return data if keep.all() else data.where(keep)
+    if keep.all():
+        return data
+    left_out = int((~keep).sum())
+    run.log(f"data: {left_out:,} of {len(data):,} events left out by keep_kinds and min_value", {"left_out": left_out})
+    return data.where(keep)
 
 
 def _span(data: Dataset) -> list[str] | None:

@@ -20,7 +20,7 @@ from foretaste.query import Holdout
 from foretaste.recommender import Model, Settings
 from foretaste.run import Run
 from foretaste.split import Split
-from foretaste.split.parts import from_end, part_of_users
+from foretaste.split.parts import from_end, impressions_before, part_of_users
 from foretaste.storage import check_place
 
 __all__ = ["ValidateBy", "fit_chosen", "judge_bundle", "means", "train_bundle", "validation_part"]
@@ -30,19 +30,28 @@ LAST_SHARE = 0.1  # of the events, by time, are held out under "time"
 
 
 def fit_chosen(settings: Settings, split: Split, run: Run) -> Model:
-    """Fit as a protocol has it: choose the epoch on validation; then, where the split says so, learn from all of it.
-
-    The learning curve is that of the choice.
-    """
+    """Fit as a protocol has it: choose the epoch on validation; then, where the split says so, learn from all of it."""
     if split.refit is None:
         return settings.fit(split.train, split.validation, run)
     if not settings.iterative or split.validation is None:
         return settings.fit(split.final, None, run)
-    chosen = settings.fit(split.train, split.validation, run)
-    epochs = int(chosen.training["best_epoch"])
-    run.log(f"{chosen.name}: {epochs} epochs chosen on validation; now fitted on all of train", {"epochs": epochs})
+    return refitted(settings.fit(split.train, split.validation, run), split.final, run)
+
+
+def refitted(chosen: Model, data: Dataset, run: Run) -> Model:
+    """The same settings fitted on all of ``data``, for as many epochs as validation chose.
+
+    The learning curve is that of the choice, and so are the settings: how many epochs were fitted in the end stands
+    in ``training`` as refitted_epochs, None for models without epochs.
+    """
+    settings, epochs = chosen.settings, None
+    if settings.iterative:
+        epochs = int(chosen.training["best_epoch"])
+        settings = settings.for_epochs(epochs)
+    run.log(f"{chosen.name}: now fitted on all {len(data):,} events" + (f", {epochs} epochs" if epochs else ""))
     checkpoints = None if run.checkpoints is None else run.checkpoints.with_name(run.checkpoints.name + "-refit")
-    model = settings.for_epochs(epochs).fit(split.final, None, replace(run, checkpoints=checkpoints))
+    model = settings.fit(data, None, replace(run, checkpoints=checkpoints))
+    model.settings, model.metrics = chosen.settings, chosen.metrics
     model.training = {**chosen.training, "refitted_epochs": epochs}
     return model
 
@@ -90,7 +99,7 @@ def train_bundle(
     if validation is not None:
         model.metrics = _validated(model, train, validation, run)
         if refit:
-            model = _refitted(model, settings, data, run)
+            model = refitted(model, data, run)
     if histories:
         model = model.with_histories(data)
     model.save(out)
@@ -112,10 +121,17 @@ def validation_part(data: Dataset, by: Literal["last", "time"]) -> tuple[Dataset
         asked &= row > data.offsets[:-1]
         held = np.zeros(len(data), bool)
         held[row[asked]] = True
+        train = data.where(~held)
+        if data.impressions is not None:
+            # What was shown with a held out event tells of it.
+            always = np.iinfo(np.int64).max
+            until = None if data.time is None else np.where(asked, data.time[(row - 1).clip(0)], always)
+            train = replace(train, impressions=impressions_before(data, until, held))
     else:
         data.require(Needs.TIMES, "Validation by time")
         moments: NDArray[np.int64] = data.time  # type: ignore[assignment]
-        held = moments >= np.sort(moments)[int((1 - LAST_SHARE) * (len(data) - 1))]
+        cut = int(np.sort(moments)[int((1 - LAST_SHARE) * (len(data) - 1))])
+        held, train = moments >= cut, data.before(cut)
         both = np.bincount(data.user[held], minlength=len(data.users)) > 0
         asked = both & (np.bincount(data.user[~held], minlength=len(data.users)) > 0)
     if not asked.any():
@@ -123,7 +139,7 @@ def validation_part(data: Dataset, by: Literal["last", "time"]) -> tuple[Dataset
             f"Nobody in {data.name} has events on both sides of a cut by {by}, so nothing can be validated. "
             "Use --validate-by none."
         )
-    return data.where(~held), part_of_users(data, asked, ~held, held, name="validation").holdout
+    return train, part_of_users(data, asked, ~held, held, name="validation").holdout
 
 
 def judge_bundle(
@@ -146,6 +162,10 @@ def judge_bundle(
         rows["popular"] = FixedRanking(Popular(), model.about, model.about.popularity)
     known = _met_before(model, events) if protocol == "later" else 0
     sentences = [f"Every user's test events are judged {protocol!r}: " + SENTENCES[protocol]]
+    alone = int((np.diff(events.offsets) == 1).sum())
+    if protocol == "last" and alone:
+        sentences.append(f"{alone:,} users with a single test event are not asked: nothing stands before it.")
+        run.log(sentences[-1])
     return Leaderboard.of(
         [trial.entry(name, each, run.log) for name, each in rows.items()],
         trial,
@@ -178,16 +198,6 @@ def _validated(model: Model, train: Dataset, validation: Holdout, run: Run) -> d
         f"over {found.n:,} queries; popular {base.mean:.4f}"
     )
     return {f"validation {name}": mean for name, mean in means(entry).items()}
-
-
-def _refitted(model: Model, settings: Settings, data: Dataset, run: Run) -> Model:
-    epochs = int(model.training.get("best_epoch", 0))
-    final = settings.for_epochs(epochs) if settings.iterative else settings
-    checkpoints = None if run.checkpoints is None else run.checkpoints.with_name(run.checkpoints.name + "-refit")
-    whole = final.fit(data, None, replace(run, checkpoints=checkpoints))
-    whole.training, whole.metrics = {**model.training, "refitted": True}, model.metrics
-    run.log(f"{model.name}: refitted on all {len(data):,} events" + (f", {epochs} epochs" if epochs else ""))
-    return whole
 
 
 def _met_before(model: Model, events: Dataset) -> int:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["full_softmax", "sampled_softmax"]
 
@@ -66,28 +66,33 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(context: Any, hidden: Tensor, items: Tensor, targets: Tensor) -> Tensor:
         device = hidden.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else items.dtype
-        weights, states = items.to(low), hidden.to(low)
+        # Whole chunks only: the libraries under torch keep a plan for every shape of product that they ever met, and
+        # with another number of places in each batch those plans pile up to gigabytes.
+        spare = -len(hidden) % CHUNK
+        weights, states = items.to(low), nn.functional.pad(hidden.to(low), (0, 0, 0, spare))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         count = max(1, len(hidden))
-        hidden_gradient = torch.empty(hidden.shape, dtype=torch.float32, device=hidden.device)
+        hidden_gradient = torch.empty(states.shape, dtype=torch.float32, device=hidden.device)
         items_gradient = torch.zeros(items.shape, dtype=torch.float32, device=items.device)
         needs_gradient = context.needs_input_grad[0] or context.needs_input_grad[1]
         with torch.autocast(device, enabled=False):
-            for start in range(0, len(hidden), CHUNK):
-                chunk = slice(start, start + CHUNK)
+            for start in range(0, len(states), CHUNK):
+                chunk, wanted = slice(start, start + CHUNK), targets[start : start + CHUNK, None]
                 logits = states[chunk] @ weights.T
                 highest = logits.amax(1, keepdim=True).float()
                 # One pass over the chunk each: the softmax is never normalised, its products are.
                 odds = torch.sub(logits, highest).exp_()
                 whole = odds.sum(1, keepdim=True)
-                total += (highest + whole.log()).sum() - logits.gather(1, targets[chunk, None]).float().sum()
+                normalizer = (highest + whole.log())[: len(wanted)]
+                total += (normalizer - logits[: len(wanted)].gather(1, wanted).float()).sum()
                 if needs_gradient:
                     odds = odds.to(low)
                     hidden_gradient[chunk] = (odds @ weights).float() / whole
                     items_gradient += odds.T @ (states[chunk] / whole).to(low)
+            hidden_gradient = hidden_gradient[: len(hidden)]
             if needs_gradient:
                 hidden_gradient -= weights[targets].float()
-                items_gradient.index_add_(0, targets, states.float(), alpha=-1)
+                items_gradient.index_add_(0, targets, states[: len(hidden)].float(), alpha=-1)
         context.save_for_backward(hidden_gradient / count, items_gradient / count)
         context.dtypes = hidden.dtype, items.dtype
         return total / count

@@ -17,7 +17,7 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Holdout", "Queries", "TopK"]
+__all__ = ["Holdout", "Queries", "TopK", "session_start"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,14 @@ class Queries:
     """Who asks, and what they have met so far. A query is a history, never a row of the training data."""
 
     history: Ragged  # item indices, oldest first; PAD never occurs
-    times: NDArray[np.int64] | None = None  # aligned with history.values, milliseconds
+    times: NDArray[np.int64] | None = None  # aligned with history.values, milliseconds; NO_TIME = not known
     kinds: NDArray[np.int8] | None = None  # aligned with history.values
     values: NDArray[np.float32] | None = None  # aligned with history.values; NaN = not given
     session_start: NDArray[np.int64] | None = None  # (queries,) place in each history where the running session begins
     user: NDArray[np.int32] | None = None  # (queries,) known user, or PAD
     user_features: Table | None = None  # one row per query
     context: Table | None = None  # one row per query: page, device, anchor item ...
-    now: NDArray[np.int64] | None = None  # (queries,) the moment of asking, milliseconds
+    now: NDArray[np.int64] | None = None  # (queries,) the moment of asking, milliseconds; NO_TIME = not known
 
     @classmethod
     def of_histories(cls, items: Vocab, histories: Sequence[Sequence[Any]]) -> tuple["Queries", list[list[Any]]]:
@@ -71,6 +71,7 @@ class Queries:
             times=None if data.time is None else data.time[places],
             kinds=None if data.kind is None else data.kind[places],
             values=None if data.value is None else data.value[places],
+            session_start=None if data.session is None else session_start(history, data.session[places]),
             user=users.astype(np.int32),
             user_features=None if data.catalog is None else data.catalog.users.take(users),
             now=now,
@@ -143,6 +144,7 @@ class Holdout:
     unknown: NDArray[np.int32] | None = None  # (queries,) targets outside the vocabulary: they count as misses
     slices: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # name -> (queries,) mask
     filter_seen: bool = True  # does the protocol hide what is in the history?
+    exclude_kinds: tuple[str, ...] = ()  # with filter_seen: only what was met by events of these kinds is hidden
     name: str = "test"
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ class Holdout:
             unknown=_at(self.unknown, rows),
             slices={name: mask[rows] for name, mask in self.slices.items()},
             filter_seen=self.filter_seen,
+            exclude_kinds=self.exclude_kinds,
             name=self.name,
         )
 
@@ -174,6 +177,8 @@ class TopK:
     vocab: Vocab
     labels: Sequence[Any] | None = None  # (queries,) who asked, by outside id; None: numbered from 0
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # (queries, k) more per item
+    unknown_users: tuple[Any, ...] = ()  # asked for by id, and answered like strangers
+    unknown_items: tuple[Any, ...] = ()  # left out of the histories that were passed
 
     def __len__(self) -> int:
         return len(self.items)
@@ -202,6 +207,19 @@ class TopK:
 
     def _repr_html_(self) -> str:
         return self.frame()._repr_html_()
+
+
+def session_start(history: Ragged, session: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(queries,) where in each history the session of its last event began; 0 where there is no history.
+
+    Args:
+        session: Aligned with ``history.values``.
+    """
+    changes = np.flatnonzero(np.diff(session)) + 1
+    filled = history.lengths > 0
+    before = np.searchsorted(changes, history.offsets[1:] - 1, side="right")
+    begun = np.concatenate([[0], changes])[before]
+    return np.where(filled, np.maximum(begun, history.offsets[:-1]) - history.offsets[:-1], 0)
 
 
 def _at(array: NDArray[Any] | None, places: NDArray[Any]) -> Any:

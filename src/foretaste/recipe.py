@@ -33,6 +33,16 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 GROUP_WANTED = ("dict_type", "model_type", "model_attributes_type", "mapping_type")  # as pydantic calls these errors
 
 
+class PlainLoader(yaml.SafeLoader):
+    """YAML in which dates stay text, as the settings have them: YAML itself would refuse 2024-02-30 by a crash."""
+
+
+PlainLoader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class LogColumns(BaseModel):
     """The columns of an event log; None: guess."""
 
@@ -115,8 +125,8 @@ class Recipe(BaseModel):
         rows = {name: dict(given) for name, given in self.models.items()}
         for name, given in rows.items():
             _check_row(name, given.get("model", name))
-        asked = {model_settings(given.get("model", name)).called() for name, given in rows.items()}
-        rows = {name: {} for name in BASELINES if name not in asked} | rows
+        # A baseline that was given another name stands beside the plain one: checks look for it by its own name.
+        rows = {name: {} for name in BASELINES if name not in rows} | rows
         return {
             name: validated(model_settings(given.pop("model", name)), given, f"models.{name}")
             for name, given in rows.items()
@@ -231,8 +241,8 @@ def with_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {pair}: {step} is a value, not a group of settings.")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = yaml.load(text, PlainLoader)
+        except (ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"--set {pair}: {text!r} cannot be read as YAML: {_yaml_error(error)}.") from error
         if last == "kind" and place.get("kind") != value:
             place.clear()
@@ -258,8 +268,8 @@ def validated(schema: type[AnyModel], content: Mapping[str, Any], where: str) ->
 def _yaml(path: Path) -> dict[str, Any]:
     check_exists(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), PlainLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or thousands of digits
         raise ConfigError(f"{path} cannot be read as YAML: {_yaml_error(error)}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path} holds no settings: it must be YAML of the form 'key: value'.")

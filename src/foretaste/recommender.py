@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -44,6 +44,8 @@ class Recommender(Protocol):
         *,
         filter_seen: bool = True,
         exclude_kinds: Sequence[str] = (),
+        items: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
     ) -> TopK: ...
 
 
@@ -97,7 +99,8 @@ class About:
 
     items: Vocab
     kinds: EventKinds
-    popularity: NDArray[np.float32]  # (items,) summed weights of each item's events; 0 = never met in training
+    popularity: NDArray[np.float32]  # (items,) summed weights of each item's events
+    met: NDArray[np.bool_]  # (items,) whether training met the item at all
     catalog: Table  # what is known of the items: titles to show
     data: str = "events"  # the name of the data
     fingerprint: str = ""  # of the data that it was fitted on
@@ -109,6 +112,7 @@ class About:
             train.items,
             train.kinds,
             popularity.astype(np.float32),
+            np.bincount(train.item, minlength=len(train.items)) > 0,
             Table(len(train.items)) if train.catalog is None else train.catalog.items,
             train.name,
             train.fingerprint,
@@ -199,7 +203,12 @@ class Model(ABC):
             return Asked(who, self._labels(who))
         if isinstance(who, (str, bytes)):
             raise ConfigError(f"Pass a list of users or of histories; this is the text {who!r}.")
-        if all(isinstance(each, (list, tuple, np.ndarray)) for each in who):
+        lists = [isinstance(each, (list, tuple, np.ndarray)) for each in who]
+        if any(lists) and not all(lists):
+            raise ConfigError(
+                "Pass users or histories, not both in one list: histories are lists of items, users are ids."
+            )
+        if all(lists):
             queries, unknown = Queries.of_histories(self.items, who)
             return Asked(queries, range(len(who)), unknown_items=[item for row in unknown for item in row])
         return self._ask_users(who)
@@ -228,7 +237,7 @@ class Model(ABC):
             exclude: Never offer these.
 
         Raises:
-            ConfigError: k is below 1, or a kind is unknown.
+            ConfigError: k is below 1, a kind is unknown, or users and histories are mixed.
             UnknownName: ``items`` or ``exclude`` names an item that is not in the catalogue.
         """
         if k < 1:
@@ -236,12 +245,22 @@ class Model(ABC):
         asked = self.ask(queries)
         offered = self._offered(items, exclude)
         width = min(k, len(self.items))
-        parts = [
-            self._answer(part, width, self._hidden(part, filter_seen, exclude_kinds), offered)
-            for part in self._chunks(asked.queries)
-        ]
-        found, scores, source = map(np.concatenate, zip(_nothing(width), *parts, strict=True))
-        return TopK(found, scores, source, (self.name, FALLBACK), self.items, labels=asked.labels)
+        scores_of = self._scorer(asked.queries)
+        parts = [_nothing(width)]
+        for chunk in self._chunks(len(asked.queries)):
+            hidden = self._hidden(asked.queries.take(chunk), filter_seen, exclude_kinds)
+            parts.append(self._best(scores_of(chunk), width, hidden, offered))
+        found, scores, source = map(np.concatenate, zip(*parts, strict=True))
+        return TopK(
+            found,
+            scores,
+            source,
+            (self.name, FALLBACK),
+            self.items,
+            labels=asked.labels,
+            unknown_users=tuple(asked.unknown_users),
+            unknown_items=tuple(asked.unknown_items),
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write the model as a bundle: JSON and safetensors, with checksums."""
@@ -249,12 +268,16 @@ class Model(ABC):
 
         save(self, Path(folder))
 
-    def _answer(
-        self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None
+    def _scorer(self, queries: Queries) -> "Callable[[slice], torch.Tensor]":
+        """From a chunk of the queries to its scores; a model that can do some of the work once for all does it here."""
+        return lambda chunk: self._scores(queries.take(chunk))
+
+    def _best(
+        self, scores: "torch.Tensor", k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
+        """The answer to a chunk of queries from its scores, which are overwritten."""
         from foretaste.topk import best
 
-        scores = self._scores(queries)
         _block(scores, hidden, offered)
         found, values = best(scores, k)
         source = np.where(found == PAD, PAD, 0).astype(np.int8)
@@ -324,14 +347,11 @@ class Model(ABC):
         hide = [self.about.kinds.names.index(kind) for kind in exclude_kinds]
         return queries.history.where(np.isin(queries.kinds, hide))
 
-    def _chunks(self, queries: Queries) -> Iterator[Queries]:
+    def _chunks(self, queries: int) -> Iterator[slice]:
+        """Parts of the queries whose scores fit into CHUNK_BYTES; at the least one query at a time."""
         size = max(1, CHUNK_BYTES // (4 * max(1, len(self.items))))
-        if len(queries) <= size:
-            if len(queries):
-                yield queries
-            return
-        for start in range(0, len(queries), size):
-            yield queries.take(slice(start, start + size))
+        for start in range(0, queries, size):
+            yield slice(start, min(start + size, queries))
 
     def _own_kinds(self, kinds: NDArray[np.int8] | None, names: Sequence[str]) -> NDArray[np.int8] | None:
         """Event kinds, numbered as in other data, as this model numbers them; None where it knows no kinds."""
@@ -345,7 +365,7 @@ class Model(ABC):
 
     def _met(self, queries: Queries) -> Queries:
         """The queries with only those items in their histories of which training says something."""
-        met = self.about.popularity[queries.history.values] > 0
+        met = self.about.met[queries.history.values]
         return queries if met.all() else queries.where(met)
 
     def _labels(self, queries: Queries) -> Sequence[Any]:
@@ -398,7 +418,7 @@ class VectorModel(Model):
 
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) the items that have a vector worth the name; by default those met in training."""
-        return self.about.popularity > 0
+        return self.about.met
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """(queries, items) inner products; -inf at items that the model cannot know, NaN rows = no answer."""
@@ -415,13 +435,19 @@ class VectorModel(Model):
         return similar(self, index, scores, k, self.answerable())
 
     def _scores(self, queries: Queries) -> "torch.Tensor":
+        return self._scorer(queries)(slice(None))
+
+    def _scorer(self, queries: Queries) -> "Callable[[slice], torch.Tensor]":
+        """All queries are encoded at once: how many a network reads together is no matter of the catalogue's size."""
         import torch
 
         vectors = torch.from_numpy(np.ascontiguousarray(self.query_vectors(queries), np.float32))
-        scores = vectors @ torch.from_numpy(self.item_vectors()).T
-        answerable = self.answerable()
-        if not answerable.all():
-            scores[:, torch.from_numpy(~answerable)] = -torch.inf
+        items = torch.from_numpy(self.item_vectors())
+        unanswerable = torch.from_numpy(np.flatnonzero(~self.answerable()))
+
+        def scores(chunk: slice) -> torch.Tensor:
+            return (vectors[chunk] @ items.T).index_fill_(1, unanswerable, -torch.inf)
+
         return scores
 
 

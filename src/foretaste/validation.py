@@ -21,7 +21,7 @@ def validation_score(model: Model, validation: Holdout | None) -> Callable[[], f
 
 def ndcg_at_10(model: Model, holdout: Holdout) -> float:
     """Mean NDCG@10 over the queries, by the rule of the evaluation: ties count against the model."""
-    top = model.recommend(holdout.queries, 11, filter_seen=holdout.filter_seen)
+    top = model.recommend(holdout.queries, 11, filter_seen=holdout.filter_seen, exclude_kinds=holdout.exclude_kinds)
     unknown = 0 if holdout.unknown is None else holdout.unknown
     # A catalogue that ends before place 11 leaves nothing that a tie could run on to.
     missing = ((0, 0), (0, 11 - top.items.shape[1]))

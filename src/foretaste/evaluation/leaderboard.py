@@ -64,6 +64,8 @@ class Leaderboard:
             DataError: Two entries have the same name, or are about different queries.
         """
         protocol = {**(protocol or {}), **trial.protocol()}
+        if "sentences" in protocol:
+            protocol["sentences"] = [*protocol["sentences"], trial.about_seen()]
         metric = str(protocol["primary_metric"])
         names = [each.name for each in entries]
         if len(set(names)) != len(names):
@@ -140,8 +142,8 @@ def evaluate(
     *,
     train: Dataset | None = None,
     k: int | Sequence[int] = (5, 10, 20),
-    filter_seen: bool = True,
-    exclude_kinds: Sequence[str] = (),
+    filter_seen: bool | None = None,
+    exclude_kinds: Sequence[str] | None = None,
     max_queries: int | None = None,
     seed: int = 0,
     log: Log = silent,
@@ -160,8 +162,8 @@ def evaluate(
         train: What the models learnt from. Gives popularity, novelty, diversity, long-tail recall and the metrics
             over targets known to training; without it these are absent.
         k: Cut-offs. Models are asked for one item more than the largest, so that ties at the cut are seen.
-        filter_seen: Hide what is in the history, as the protocol of the split says.
-        exclude_kinds: With ``filter_seen``, hide only what was met by events of these kinds.
+        filter_seen: Hide what is in the history. None: as the protocol of the holdout has it.
+        exclude_kinds: With the filter on, hide only what was met by events of these kinds. None: as the holdout says.
         max_queries: Judge by a random sample of this many queries, the same for all models.
         seed: Of the sample, the intervals and the tests.
         log: Told of each model when it is done.

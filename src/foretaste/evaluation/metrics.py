@@ -100,8 +100,9 @@ def ndcg(ranks: Ragged, targets: NDArray[np.integer], k: int) -> NDArray[np.floa
     """(queries,) discounted gain over that of the best list of k places, which has min(k, targets) hits."""
     row, rank = _within(ranks, k)
     gain = np.bincount(row, weights=1 / np.log2(rank + 1.0), minlength=len(ranks))
-    ideal = np.cumsum(1 / np.log2(np.arange(2.0, k + 2)))
-    return _where_asked(gain / ideal[np.clip(targets, 1, k) - 1], targets)
+    best = np.clip(targets, 1, k)  # hits of the best list
+    ideal = np.cumsum(1 / np.log2(np.arange(2.0, best.max(initial=1) + 2)))
+    return _where_asked(gain / ideal[best - 1], targets)
 
 
 def reciprocal_rank(ranks: Ragged, targets: NDArray[np.integer], k: int) -> NDArray[np.float64]:

@@ -93,6 +93,7 @@ def denominators(entries: Sequence[Entry], protocol: Mapping[str, Any]) -> list[
             _about_ranking(protocol),
             _about_sample(protocol),
             _about_known(entries, protocol),
+            _about_left_out(entries, protocol),
             _about_seeds(entries, str(protocol["primary_metric"])),
             *(f"{each.name} takes no part: {each.why_absent}" for each in entries if each.why_absent),
         )
@@ -199,6 +200,24 @@ def _about_known(entries: Sequence[Entry], protocol: Mapping[str, Any]) -> str:
         f"{never:,} never met). "
         f"Over all {protocol['queries']:,} queries they count as misses; {metric} over the "
         f"{protocol['queries_with_known_target']:,} queries with a known target, those alone: {values}."
+    )
+
+
+def _about_left_out(entries: Sequence[Entry], protocol: Mapping[str, Any]) -> str:
+    """The other denominator of a split that leaves queries out by its own rules; nothing where it leaves out none."""
+    asked = protocol.get("denominators") or {}
+    headline, whole = asked.get("headline") or 0, asked.get("with_unknown") or 0
+    if whole <= headline:
+        return ""
+    metric = str(protocol["primary_metric"])
+    values = ", ".join(
+        f"{each.name} {_number((each.metrics[metric].mean or 0.0) * headline / whole)}"
+        for each in entries
+        if each.metrics
+    )
+    return (
+        f"As the protocol has it, {whole - headline:,} queries whose target is unknown to training are left out; with "
+        f"them as misses, over {whole:,} queries, {metric} is: {values}."
     )
 
 

@@ -83,13 +83,13 @@ class Tally:
         )
 
     def _widened(self, top: TopK) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Lists of one more than the largest k, or with PAD at their end where the catalogue has no more."""
+        """Lists of one more than the largest k, or with PAD at their end where there is no more to list."""
         wanted = max(self.k) + 1
         items, scores = top.items[:, :wanted], top.scores[:, :wanted]
-        lacking = max(wanted - items.shape[1], int(items.shape[1] >= self.items))
-        if lacking:
-            items = np.pad(items, ((0, 0), (0, lacking)), constant_values=PAD)
-            scores = np.pad(scores, ((0, 0), (0, lacking)), constant_values=-np.inf)
+        # One PAD says it: lists as long as a k far above the catalogue would fill the memory.
+        if items.shape[1] < wanted or items.shape[1] >= self.items:
+            items = np.pad(items, ((0, 0), (0, 1)), constant_values=PAD)
+            scores = np.pad(scores, ((0, 0), (0, 1)), constant_values=-np.inf)
         return items, scores
 
     def _count(self, top: TopK, items: NDArray[np.int32], scores: NDArray[np.float32]) -> None:

@@ -52,8 +52,8 @@ class Trial:
         *,
         train: Dataset | None = None,
         k: int | Sequence[int] = (5, 10, 20),
-        filter_seen: bool = True,
-        exclude_kinds: Sequence[str] = (),
+        filter_seen: bool | None = None,
+        exclude_kinds: Sequence[str] | None = None,
         max_queries: int | None = None,
         seed: int = 0,
         chunk: int = CHUNK,
@@ -62,12 +62,19 @@ class Trial:
         """Make a holdout ready; the arguments are those of ``evaluate``.
 
         Raises:
-            ConfigError: A cut-off, ``max_queries`` or ``chunk`` is below 1.
+            ConfigError: A cut-off, ``max_queries`` or ``chunk`` is below 1, or kinds are named with the filter off.
             DataError: No query has a target.
         """
         for name, value in (("max_queries", max_queries), ("chunk", chunk), ("samples", samples)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1; it is {value}.")
+        filter_seen = holdout.filter_seen if filter_seen is None else filter_seen
+        exclude_kinds = holdout.exclude_kinds if exclude_kinds is None else exclude_kinds
+        if exclude_kinds and not filter_seen:
+            raise ConfigError(
+                f"exclude_kinds ({', '.join(exclude_kinds)}) narrows what the seen filter hides, but the filter is "
+                "off. Turn it on with filter_seen, or leave exclude_kinds out."
+            )
         asked = np.flatnonzero(_totals(holdout) > 0)
         if not len(asked):
             raise DataError(
@@ -179,6 +186,15 @@ class Trial:
             "test": "paired sign flips, two-sided, Holm over the pairs",
             "seed": self.seed,
         }
+
+    def about_seen(self) -> str:
+        """What of a query's history its list may hold, for people: as judged, whatever the split proposes."""
+        if not self.filter_seen:
+            return "Items of a query's history may be in its list: repeats count."
+        if self.exclude_kinds:
+            kinds = ", ".join(self.exclude_kinds)
+            return f"Items of a query's history that were met by {kinds} are hidden from its list."
+        return "Items of a query's history are hidden from its list."
 
     def _check_items(self, name: str, model: "Recommender") -> None:
         items = len(model.items)

@@ -85,7 +85,7 @@ class EASEModel(ScoringModel):
         queries = self._met(queries)
         worth = None if self.settings.binary else self.about.kinds.weights
         scores: NDArray[np.float32] = (queries.matrix(len(self.items), worth) @ self._weights).toarray()
-        scores[:, self.about.popularity <= 0] = -np.inf
+        scores[:, ~self.about.met] = -np.inf
         scores[queries.history.lengths == 0] = np.nan
         return scores
 
@@ -95,7 +95,7 @@ class EASEModel(ScoringModel):
 
         index = self._known(items)
         rows = np.asarray(self._weights[index].todense(), np.float32)
-        return similar(self, index, torch.from_numpy(rows), k, self.about.popularity > 0)
+        return similar(self, index, torch.from_numpy(rows), k, self.about.met)
 
 
 def _gram(matrix: csr_matrix) -> NDArray[np.float32]:

@@ -157,13 +157,6 @@ class Oracle:
         return np.maximum(self.truth.shop.end - now, 0) / DAY
 
 
-def _moments(queries: Queries) -> NDArray[np.int64]:
-    """(queries,) the moments of asking."""
-    if queries.now is None:
-        raise MissingData("The oracle needs the moment of asking of every query (now).")
-    return queries.now
-
-
 def _last_events(
     queries: Queries, now: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:

@@ -39,7 +39,7 @@ class ByTime(SplitRule):
     min_history: NonNegativeInt = 1
     """Events that must stand before a query; with 0, people never seen are asked too."""
     target_kinds: tuple[str, ...] | None = None
-    refit: bool = False
+    refit: bool = True
     """Whether the final model learns from train and validation together once its epochs are chosen."""
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from foretaste.dataset import Dataset, Impressions, Needs
 from foretaste.errors import DataError, TooLarge, UnknownName
-from foretaste.query import Holdout, Queries
+from foretaste.query import Holdout, Queries, session_start
 from foretaste.ragged import PAD, Ragged
 from foretaste.split.leaks import LeakReport, leak_report
 from foretaste.split.slices import slices
@@ -224,7 +224,7 @@ def assembled(
         **({} if cuts is None else {"cuts": dict(cuts)}),
         "denominators": {"headline": headline, "with_unknown": headline + missed},
         "digest": _digest(train, *holdouts),
-        "sentences": [*sentences, _about_seen(filter_seen)],
+        "sentences": list(sentences),
     }
     return Split(
         train,
@@ -257,21 +257,11 @@ def _queries_at(
         times=times,
         kinds=None if data.kind is None else data.kind[places],
         values=None if data.value is None else data.value[places],
-        session_start=None if data.session is None else _session_start(history, data.session[places]),
+        session_start=None if data.session is None else session_start(history, data.session[places]),
         user=user.astype(np.int32),
         user_features=None if data.catalog is None else data.catalog.users.take(user),
         now=now,
     )
-
-
-def _session_start(history: Ragged, session: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(queries,) where in each history the session of its last event began; 0 where there is no history."""
-    changes = np.flatnonzero(np.diff(session)) + 1
-    filled = history.lengths > 0
-    last = history.offsets[1:] - 1
-    before = np.searchsorted(changes, last, side="right")
-    begun = np.concatenate([[0], changes])[before]
-    return np.where(filled, np.maximum(begun, history.offsets[:-1]) - history.offsets[:-1], 0)
 
 
 def _part(
@@ -310,9 +300,3 @@ def _digest(train: Dataset, *holdouts: Holdout | None) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(memoryview(np.ascontiguousarray(array).view(np.uint8)) if array.size else b"")  # type: ignore[arg-type]
     return digest.hexdigest()
-
-
-def _about_seen(filter_seen: bool) -> str:
-    if filter_seen:
-        return "Items of a query's history are hidden from its list."
-    return "Items of a query's history may be in its list: repeats are real here."

@@ -338,13 +338,15 @@ def evaluate_command(
 @app.command("compare")
 def compare_command(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, e.g. runs/a runs/b.")],
-    metrics: Annotated[str, typer.Option(help="Metrics to show, e.g. ndcg@10,recall@20.")] = "ndcg@10,recall@10,hit@10",
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics to show, e.g. ndcg@10,recall@20. Default: what the runs rank by.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put the leaderboards of several runs side by side, and say which are not comparable."""
     from foretaste.comparison import compare_runs
 
-    compared = compare_runs(runs, _names(metrics, "--metrics"))
+    compared = compare_runs(runs, () if metrics is None else _names(metrics, "--metrics"))
     print(json.dumps(compared.to_json(), indent=1, ensure_ascii=False) if as_json else compared.text())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from foretaste.errors import DataError, UnknownName
+from foretaste.evaluation.checks import p_in_words
 from foretaste.storage import check_exists, read_json
 
 __all__ = ["Compared", "compare_runs"]
@@ -18,9 +19,10 @@ class Compared:
     metrics: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]  # run, model, metric -> {mean, low, high, n}
     warnings: tuple[str, ...]
+    tests: tuple[Mapping[str, Any], ...] = ()  # the best row against each other one: difference, p, p_holm
 
     def to_json(self) -> dict[str, Any]:
-        return {"rows": list(self.rows), "warnings": list(self.warnings)}
+        return {"rows": list(self.rows), "tests": list(self.tests), "warnings": list(self.warnings)}
 
     def text(self) -> str:
         """The table and the warnings, for a terminal."""
@@ -34,11 +36,22 @@ class Compared:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in (header, *rows)
         ]
-        return "\n".join([*lines, *(f"warning: {each}" for each in self.warnings)])
+        tests = [
+            f"{each['best']} against {each['other']}: {each['difference']:+.4f} {each['metric']}, "
+            f"p {p_in_words(each['p_holm'])} (paired, Holm)"
+            for each in self.tests
+        ]
+        return "\n".join([*lines, *([""] if tests else []), *tests, *(f"warning: {each}" for each in self.warnings)])
 
 
 def compare_runs(runs: Sequence[Path], metrics: Sequence[str]) -> Compared:
     """Read the leaderboards of run directories.
+
+    Where all runs asked the same queries, the best row of the first metric is tested against each other one, query by
+    query (sign flips, two-sided, with Holm's correction).
+
+    Args:
+        metrics: By name, the first to sort by; none: what the runs rank their models by.
 
     Raises:
         DataError: A folder is no run directory.
@@ -46,6 +59,7 @@ def compare_runs(runs: Sequence[Path], metrics: Sequence[str]) -> Compared:
     """
     boards = {str(run): _board(run) for run in runs}
     known = sorted({name for board in boards.values() for model in board["models"] for name in model["metrics"]})
+    metrics = list(metrics) or sorted({str(board["protocol"].get("primary_metric")) for board in boards.values()})
     for name in metrics:
         if name not in known:
             raise UnknownName("metric", name, known)
@@ -61,7 +75,50 @@ def compare_runs(runs: Sequence[Path], metrics: Sequence[str]) -> Compared:
         if model["metrics"]
     ]
     rows.sort(key=lambda row: -((row["metrics"][metrics[0]] or {}).get("mean") or 0))
-    return Compared(tuple(metrics), tuple(rows), tuple(_warnings(boards)))
+    warnings = _warnings(boards)
+    tests = () if warnings else tuple(_tests(rows, metrics[0]))
+    return Compared(tuple(metrics), tuple(rows), tuple(warnings), tests)
+
+
+def _tests(rows: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """The best row against each other one, on the same queries; empty where a run kept no values per query."""
+    import numpy as np
+
+    from foretaste.evaluation.intervals import holm, paired_test
+
+    rows = [row for row in rows if row["model"] != "oracle"]
+    values = [_per_query(Path(row["run"]), f"{row['model']} {metric}") for row in rows]
+    if len(values) < 2 or any(each is None or len(each) != len(values[0]) for each in values):
+        return []
+    differences = np.stack([values[0] - each for each in values[1:]], axis=1)
+    p = paired_test(differences)
+    return [
+        {
+            "best": _label(rows[0]),
+            "other": _label(row),
+            "metric": metric,
+            "difference": mean,
+            "p": one,
+            "p_holm": adjusted,
+        }
+        for row, mean, one, adjusted in zip(
+            rows[1:], differences.mean(0).tolist(), p.tolist(), holm(p).tolist(), strict=True
+        )
+    ]
+
+
+def _per_query(run: Path, column: str) -> Any:
+    """(queries,) what a model scored, in the order of the queries; None where the run did not keep it."""
+    import polars as pl
+
+    path = run / "queries.parquet"
+    if not path.exists() or column not in pl.scan_parquet(path).collect_schema():
+        return None
+    return pl.read_parquet(path, columns=[column])[column].to_numpy()
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['run']} {row['model']}"
 
 
 def _board(run: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "part",
     "prefixed",
     "read_arrays",
+    "read_ids",
     "read_json",
     "sealed",
     "staged_file",
@@ -159,6 +160,22 @@ def prefixed(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
 def part(arrays: Arrays, name: str) -> dict[str, NDArray[Any]]:
     """The arrays under 'name.'."""
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+
+
+def read_ids(path: Path) -> list[str]:
+    """The identifiers in a file, one per line; empty lines are passed over.
+
+    Raises:
+        DataError: The file cannot be read as text, or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list of ids, one per line: {error}.") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise DataError(f"{path} holds no ids; write one per line.")
+    return ids
 
 
 def checksum(path: Path) -> str:

@@ -195,6 +195,8 @@ def _about_known(entries: Sequence[Entry], protocol: Mapping[str, Any]) -> str:
     values = ", ".join(
         f"{each.name} {_number(each.metrics_known_targets[metric].mean)}" for each in entries if each.metrics
     )
+    if not protocol["queries_with_known_target"]:
+        return f"All {protocol['targets']:,} targets are unknown to training: every query is a miss."
     return (
         f"{outside + never:,} targets are unknown to training ({outside:,} outside the vocabulary, "
         f"{never:,} never met). "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import ConfigError, DataError
+from foretaste.errors import ConfigError
 from foretaste.ragged import PAD
 from foretaste.run import Run
 from foretaste.split.parts import (
@@ -23,6 +23,7 @@ from foretaste.split.parts import (
     of_kinds,
     part_of_users,
 )
+from foretaste.storage import read_ids
 
 __all__ = ["LastN", "LeaveOneOut"]
 
@@ -147,7 +148,7 @@ def _chosen(rule: LastN | LeaveOneOut, data: Dataset, able: NDArray[np.bool_]) -
             raise ConfigError(f"validation_users is {asked}, but only {len(candidates)} users have enough events.")
         drawn = Run(seed=rule.seed).rng("split", "validation users").choice(candidates, asked, replace=False)
         return np.isin(np.arange(len(able)), drawn)
-    ids = _read_ids(asked) if isinstance(asked, Path) else asked
+    ids = read_ids(asked) if isinstance(asked, Path) else asked
     users = data.users.index(ids)
     unknown = [each for each, user in zip(ids, users, strict=True) if user == PAD]
     if unknown:
@@ -157,14 +158,6 @@ def _chosen(rule: LastN | LeaveOneOut, data: Dataset, able: NDArray[np.bool_]) -
     named = np.zeros(len(able), bool)
     named[users] = True
     return named & able
-
-
-def _read_ids(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The file of validation users {file} cannot be read: {error}.") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _with_impressions(

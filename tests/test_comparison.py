@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from foretaste.comparison import compare_runs
@@ -89,3 +91,22 @@ def test_samples_of_different_seeds_are_not_comparable(tmp_path: Path) -> None:
     (warning,) = compare_runs(runs, ["ndcg@10"]).warnings
     assert "different samples of the queries" in warning
     assert compare_runs(runs[:1], ["ndcg@10"]).warnings == ()
+
+
+def test_rows_of_runs_on_the_same_queries_are_tested_query_by_query(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    low = rng.random(400)
+    first = board(tmp_path / "a", {"popular": 0.5})
+    second = board(tmp_path / "b", {"ease": 0.6})
+    pl.DataFrame({"popular ndcg@10": low}).write_parquet(first / "queries.parquet")
+    pl.DataFrame({"ease ndcg@10": low + 0.1}).write_parquet(second / "queries.parquet")
+    compared = compare_runs([first, second], ["ndcg@10"])
+    (test,) = compared.tests
+    assert (test["best"], test["other"]) == (f"{second} ease", f"{first} popular")
+    assert test["difference"] == pytest.approx(0.1)
+    assert test["p_holm"] < 0.001
+    assert "+0.1000 ndcg@10, p < .001 (paired, Holm)" in compared.text()
+
+
+def test_the_runs_say_by_what_they_are_sorted_where_no_metric_is_named(tmp_path: Path) -> None:
+    assert compare_runs([board(tmp_path / "a", {"ease": 0.3}, primary_metric="ndcg@10")], []).metrics == ("ndcg@10",)

@@ -38,7 +38,7 @@ class Compared:
         ]
         tests = [
             f"{each['best']} against {each['other']}: {each['difference']:+.4f} {each['metric']}, "
-            f"p {p_in_words(each['p_holm'])} (paired, Holm)"
+            f"{p_in_words(each['p_holm'])} (paired, Holm)"
             for each in self.tests
         ]
         return "\n".join([*lines, *([""] if tests else []), *tests, *(f"warning: {each}" for each in self.warnings)])

@@ -19,11 +19,13 @@ vocab storage topk nets batching
 catalog train
 dataset
 query sessions sources events
+histories
 recommender split simulate
 evaluation
 validation
 models
-bundle
+bundle json_tables
+json_queries
 answers answer_files recipe
 fitting doctor comparison
 experiment

@@ -158,3 +158,8 @@ def test_an_answer_to_nobody_is_an_empty_frame():
     )
     assert nothing.frame().shape == (0, 5)
     assert nothing.lists() == []
+
+
+def test_events_that_do_not_say_their_kind_count_as_the_weakest():
+    queries, _ = Queries.of_histories(Vocab.from_ids(["a", "b"]), [["b"]])
+    assert queries.matrix(2, (2.0, 5.0)).toarray().tolist() == [[0.0, 2.0]]

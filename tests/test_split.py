@@ -100,7 +100,7 @@ def test_validation_users_come_from_a_file(tmp_path):
     file.write_text("103\n\n102\r\n")
     found = split.leave_one_out(FOUR, validation_users=file)
     assert found.validation.queries.user.tolist() == [2, 3]
-    with pytest.raises(DataError, match=r"absent.txt cannot be read as a list of ids"):
+    with pytest.raises(DataError, match=r"absent.txt"):
         split.leave_one_out(FOUR, validation_users=tmp_path / "absent.txt")
 
 

@@ -262,6 +262,11 @@ def recommend_command(
             console.log(f"unknown users, answered with what is popular: {_listed(asked.unknown_users)}")
         if asked.unknown_items:
             console.log(f"left out of the histories, as the model does not know them: {_listed(asked.unknown_items)}")
+        if asked.unknown_features:
+            named = [f"{feature} {name!r}" for feature, name in asked.unknown_features]
+            console.log(f"features that the stored users do not have count as missing: {_listed(named)}")
+        if asked.reordered:
+            console.log(f"histories that were put in order of time, by line: {_listed(asked.reordered)}")
         top = model.recommend(
             asked.queries,
             k,
@@ -398,8 +403,9 @@ def _run(console: Console, seed: int, device: str, threads: int | None, precisio
 
 def _asked(model: Any, user: list[str] | None, users: str | None, history: str | None, queries: Path | None) -> Any:
     """What the options ask; exactly one way of asking must be given."""
-    from foretaste.answers import asked_by_users, read_ids
+    from foretaste.answers import asked_by_users
     from foretaste.recommender import Asked
+    from foretaste.storage import read_ids
 
     options = {"--user": user, "--users": users, "--history": history, "--queries": queries}
     given = [name for name, value in options.items() if value is not None]

@@ -120,12 +120,12 @@ class Queries:
 
         Args:
             weights: What an event of each kind is worth; they add up, and nothing is held where they come to zero.
-                None: 1 wherever an item was met.
+                Events that do not say their kind count as the weakest. None: 1 wherever an item was met.
         """
         history = self.history
         worth = np.ones(len(history.values), np.float32)
-        if weights is not None and self.kinds is not None:
-            worth = np.asarray(weights, np.float32)[self.kinds]
+        if weights is not None:
+            worth = np.asarray(weights, np.float32)[0 if self.kinds is None else self.kinds] * worth
         # A copy, because sum_duplicates sorts in place and would take the history's order with it.
         matrix = csr_matrix((worth, history.values.copy(), history.offsets), shape=(len(self), items))
         matrix.sum_duplicates()

@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix
 from foretaste.catalog import Catalog, Table
 from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
+from foretaste.histories import known_or_strangers
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.run import Run
@@ -138,6 +139,8 @@ class Asked:
     labels: Sequence[Any]  # who asked, by outside id
     unknown_users: Sequence[Any] = ()
     unknown_items: Sequence[Any] = ()
+    unknown_features: Sequence[tuple[str, str]] = ()  # (feature, name) that the stored column does not know: missing
+    reordered: Sequence[int] = ()  # the queries, from 1, whose events were put in order of time
 
 
 class Model(ABC):
@@ -381,7 +384,7 @@ class Model(ABC):
                 "Pass histories, or attach them: model.with_histories(data)."
             )
         index = self.histories.users.index(users)
-        queries = _of_known_and_strangers(self.histories.queries, index)
+        queries = known_or_strangers(self.histories.queries, index)
         unknown = [user for user, at in zip(users, index, strict=True) if at == PAD]
         return Asked(queries, list(users), unknown_users=unknown)
 
@@ -449,21 +452,6 @@ class VectorModel(Model):
             return (vectors[chunk] @ items.T).index_fill_(1, unanswerable, -torch.inf)
 
         return scores
-
-
-def _of_known_and_strangers(stored: Queries, users: NDArray[np.int32]) -> Queries:
-    """The stored queries of the given users; for PAD an empty one, asking at the latest moment known."""
-    stranger = users == PAD
-    queries = stored.take(np.where(stranger, 0, users))
-    if not stranger.any():
-        return queries
-    features, now = stored.user_features, queries.now
-    return replace(
-        queries.where(np.repeat(~stranger, queries.history.lengths)),
-        user=users,
-        user_features=None if features is None else features.take(users),
-        now=None if now is None or stored.now is None else np.where(stranger, stored.now.max(), now),
-    )
 
 
 def similar(

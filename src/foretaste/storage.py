@@ -166,13 +166,14 @@ def read_ids(path: Path) -> list[str]:
     """The identifiers in a file, one per line; empty lines are passed over.
 
     Raises:
-        DataError: The file cannot be read as text, or holds none.
+        DataError: The file is not there, is no text, or holds no ids.
     """
+    check_exists(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a list of ids, one per line: {error}.") from error
-    ids = [line.strip() for line in lines if line.strip()]
+        with path.open(encoding="utf-8-sig") as lines:
+            ids = [line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}. Write one id per line.") from error
     if not ids:
         raise DataError(f"{path} holds no ids; write one per line.")
     return ids

@@ -104,7 +104,7 @@ def train(
     optimizer = torch.optim.AdamW(net.parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay)
     wrapped, optimizer_ = accelerator.prepare(net, optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    state = _State(net, optimizer, f"{identity} {plan.model_dump_json()}")
+    state = _State(net, optimizer, scaler, f"{identity} {plan.model_dump_json()}")
     if run.resume and run.checkpoints is not None:
         state.load(run.checkpoints, run)
     for epoch in range(state.epochs_done, plan.epochs):
@@ -253,10 +253,12 @@ def _judge(
 
 
 class _State:
-    """All that a checkpoint holds: weights, best weights, optimiser, counters, curve."""
+    """All that a checkpoint holds: weights, best weights, optimiser, scale of fp16, counters, curve."""
 
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, identity: str) -> None:
-        self.net, self.optimizer, self.identity = net, optimizer, identity
+    def __init__(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, identity: str
+    ) -> None:
+        self.net, self.optimizer, self.scaler, self.identity = net, optimizer, scaler, identity
         self.log = TrainLog()
         self.epochs_done = self.steps_done = self.without_gain = 0
         self.best: dict[str, Tensor] | None = None
@@ -284,6 +286,7 @@ class _State:
                 "steps_done": self.steps_done,
                 "without_gain": self.without_gain,
                 "log": self.log.to_json(),
+                "scaler": self.scaler.state_dict(),  # empty but under fp16
                 "weights": checksum(aside / "checkpoint.safetensors"),
             }
             write_sealed(aside / "checkpoint.json", counters)
@@ -312,6 +315,8 @@ class _State:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.epochs_done, self.steps_done = counters["epochs_done"], counters["steps_done"]
+        if counters["scaler"]:
+            self.scaler.load_state_dict(counters["scaler"])
         self.without_gain, self.log = counters["without_gain"], TrainLog(**counters["log"])
         run.log(f"resumed after epoch {self.epochs_done}", {"epoch": self.epochs_done})
 

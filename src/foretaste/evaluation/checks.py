@@ -34,6 +34,7 @@ CATALOGUE: Mapping[str, str] = {
 }
 
 FEW_QUERIES = 200
+MANY_HIDDEN = 0.1  # of the targets: then the protocol asks for what it forbids
 LEAST_SHARE = 0.01  # below that, short lists, fallback and hidden targets move no third digit
 TIED_SHARE = 0.05
 ALIKE = 0.9
@@ -246,4 +247,4 @@ def _hidden(protocol: Mapping[str, Any]) -> Iterator[Finding]:
             f"the seen filter hides {hidden:,} of {targets:,} targets, which stand in the history already: "
             "they are misses for every model"
         )
-        yield Finding("R010", "tip", text)
+        yield Finding("R010", "issue" if hidden > MANY_HIDDEN * targets else "tip", text)

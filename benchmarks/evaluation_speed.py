@@ -31,9 +31,11 @@ PROTOCOL = (
     "histories as filter_pairs_csr, their construction included; the fastest of them is the one compared with.",
     "'frame': from the ids of known users to a table with outside ids. Ours is recommend(users, 10).frame(); theirs is "
     "VectorModel.recommend(users, dataset, k=10, filter_viewed=True). The stored histories are prepared outside.",
-    "Same run, same files, 2 threads for both (OMP, MKL, OpenBLAS, torch, num_threads). Processes alternate: ours, "
+    "Same run, same files, 2 threads for both (OMP, MKL, OpenBLAS, torch, num_threads), none of which "
+    "spins while it waits (OMP_WAIT_POLICY=passive, for both). Processes alternate: ours, "
     "theirs, ours, theirs; never both at once; each warms every way up once and then times its repetitions. Medians "
-    "over all repetitions of all rounds; the ratio is theirs / ours per round, so above 1 we are faster.",
+    "over all repetitions of all rounds; the ratio is theirs / ours per round, so above 1 we are faster. "
+    "cpu is the processor time of all threads, which other work on the machine disturbs less than the clock.",
     "Both must give the same lists; where they differ, scores place by place must be equal to 1e-4: such are ties of "
     "rounding.",
 )
@@ -78,11 +80,16 @@ def tables(results: dict[str, Any]) -> str:
     for case in results["cases"]:
         title = f"{case['name']}: {case['queries']:,} queries, {case['items']:,} items, {case['histories']} histories"
         rows = [
-            (who, what, *(f"{spread[each] * 1000:.0f}" for each in ("median", "min", "max")))
+            (
+                who,
+                what,
+                *(f"{spread[each] * 1000:.0f}" for each in ("median", "min", "max")),
+                f"{case['cpu_seconds'][who][what]['median'] * 1000:.0f}",
+            )
             for who, ways in case["seconds"].items()
             for what, spread in ways.items()
         ]
-        parts.append(table(title, ("who", "way", "median ms", "min", "max"), rows))
+        parts.append(table(title, ("who", "way", "median ms", "min", "max", "cpu ms"), rows))
         parts += [
             f"{what}: RecTools' fastest ({ratio['against']}) / ours = {ratio['median']:.2f} "
             f"({ratio['min']:.2f} to {ratio['max']:.2f})"
@@ -114,7 +121,10 @@ def _measured(case: Case, peer: Path | None, folder: Path) -> dict[str, Any]:
         "queries": case.queries,
         "items": case.items,
         "histories": histories,
-        "seconds": {who: _over_rounds(rounds) for who, rounds in raw.items() if rounds},
+        **{
+            unit: {who: _over_rounds(rounds, unit) for who, rounds in raw.items() if rounds}
+            for unit in ("seconds", "cpu_seconds")
+        },
         "raw": raw,
     }
     if peer is not None:
@@ -126,13 +136,13 @@ def _measured(case: Case, peer: Path | None, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _over_rounds(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {way: summary([each for one in rounds for each in one["seconds"][way]]) for way in rounds[0]["seconds"]}
+def _over_rounds(rounds: list[dict[str, Any]], unit: str) -> dict[str, dict[str, float]]:
+    return {way: summary([each for one in rounds for each in one[unit][way]]) for way in rounds[0][unit]}
 
 
 def _ratio(raw: Mapping[str, list[dict[str, Any]]], ours: str, theirs: tuple[str, ...]) -> dict[str, Any]:
     """Theirs / ours in each round, against the way of theirs that is fastest over all rounds."""
-    spreads = _over_rounds(raw["rectools"])
+    spreads = _over_rounds(raw["rectools"], "seconds")
     fastest = min(theirs, key=lambda way: spreads[way]["median"])
     ratios = [
         float(np.median(their["seconds"][fastest]) / np.median(our["seconds"][ours]))
@@ -197,8 +207,7 @@ def _drawn_histories(case: Case, rng: np.random.Generator) -> tuple[NDArray[np.i
 
 def _fixed_vectors(queries: NDArray[np.float32], items: NDArray[np.float32]) -> "VectorModel":
     """A model whose vectors are given: what its ``recommend`` does is all ours."""
-    from foretaste.catalog import Table
-    from foretaste.dataset import EventKinds
+    from foretaste.dataset import Dataset
     from foretaste.query import Queries
     from foretaste.recommender import About, Settings, VectorModel
     from foretaste.vocab import Vocab
@@ -220,8 +229,9 @@ def _fixed_vectors(queries: NDArray[np.float32], items: NDArray[np.float32]) -> 
         def item_vectors(self) -> NDArray[np.float32]:
             return items
 
-    count = len(items)
-    about = About(Vocab(np.arange(count)), EventKinds(), np.ones(count, np.float32), Table(count))
+    # One person who met everything, so that every item may be offered.
+    every = np.arange(len(items))
+    about = About.of(Dataset.from_arrays(Vocab(np.zeros(1, np.int64)), Vocab(every), np.zeros_like(every), every))
     return FixedVectorsModel(FixedVectors(), about)
 
 
@@ -247,19 +257,22 @@ def _child(vectors: Path, lists: Path, repetitions: int, threads: int, k: int) -
         "lists": lambda: model.recommend(queries, k),
         "frame": lambda: known.recommend(ids, k).frame(),
     }
-    seconds = {name: _timed(way, repetitions) for name, way in ways.items()}
+    timed = {name: _timed(way, repetitions) for name, way in ways.items()}
+    seconds = {name: [clock for clock, _ in each] for name, each in timed.items()}
+    work = {name: [processor for _, processor in each] for name, each in timed.items()}
     top, frame = ways["lists"](), ways["frame"]()
     np.savez(lists, items=top.items, scores=top.scores, frame_items=frame["item_id"].to_numpy().reshape(len(users), -1))
-    return {"seconds": seconds, "peak_bytes": peak_memory()}
+    return {"seconds": seconds, "cpu_seconds": work, "peak_bytes": peak_memory()}
 
 
-def _timed(way: Callable[[], Any], repetitions: int) -> list[float]:
+def _timed(way: Callable[[], Any], repetitions: int) -> list[tuple[float, float]]:
+    """Seconds by the clock and of processor time, of all threads, of each repetition."""
     way()
     seconds = []
     for _ in range(repetitions):
-        begun = time.perf_counter()
+        begun, begun_work = time.perf_counter(), time.process_time()
         way()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append((time.perf_counter() - begun, time.process_time() - begun_work))
     return seconds
 
 

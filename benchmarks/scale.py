@@ -23,6 +23,8 @@ ITEMS_OF_A_MILLION = 20_000
 GROWTH_OF_ITEMS = 0.35  # items ~ events ** 0.35: 20,000 for a million events, 100,000 for a hundred million
 BOUND = 16 * 2**30  # bytes
 THREADS = 2
+SHORTEST = 0.005  # seconds from which a rate is worth showing
+GROWTH = ("seconds_per_added_million", "bytes_per_added_row")
 COLUMNS = ("user_id", "item_id", "timestamp")
 
 PROTOCOL = (
@@ -34,7 +36,8 @@ PROTOCOL = (
     "Seconds are wall clock, one run. Memory is the peak of the resident set (VmHWM, forgotten before each stage), the "
     "interpreter, its libraries and the mapped pages of files included; bytes per row leave out what was resident "
     "before the first stage.",
-    "Growth compares the seconds and the bytes per row with those of the size before: 1 = linear.",
+    "Growth is what each added row costs, in seconds and in bytes of the peak, from one size to the next: the same at "
+    "every step where cost is linear. growth_of_stages is a stage's seconds per row over those at the size before.",
 )
 
 
@@ -58,7 +61,7 @@ def tables(results: dict[str, Any]) -> str:
             (
                 stage["stage"],
                 f"{stage['seconds']:.2f}",
-                f"{stage['rows_per_second']:,.0f}",
+                f"{stage['rows_per_second']:,.0f}" if stage["seconds"] >= SHORTEST else "-",
                 f"{stage['peak_bytes'] / 2**20:,.0f}",
                 f"{stage['bytes_per_row']:.0f}",
             )
@@ -73,11 +76,19 @@ def tables(results: dict[str, Any]) -> str:
             f"{run['seconds_per_million']:.2f}",
             f"{run['peak_bytes'] / 2**30:.2f}",
             f"{run['bytes_per_row']:.0f}",
-            *(f"{run['growth'][name]:.2f}" if "growth" in run else "" for name in ("seconds_per_row", "bytes_per_row")),
+            *(f"{run['growth'][name]:.1f}" if "growth" in run else "" for name in GROWTH),
         )
         for run in results["runs"]
     ]
-    header = ("events", "seconds", "s per million", "peak GiB", "bytes/row", "s/row growth", "bytes/row growth")
+    header = (
+        "events",
+        "seconds",
+        "s per million",
+        "peak GiB",
+        "bytes/row",
+        "s per added million",
+        "bytes per added row",
+    )
     parts.append(table("all stages of one size", header, rows))
     parts.append("within 16 GiB" if results["within_bound"] else "NOT within 16 GiB")
     return "\n".join(parts)
@@ -103,11 +114,12 @@ def _run(events: int, kinds: list[str], folder: Path) -> dict[str, Any]:
 
 
 def _compare(runs: list[dict[str, Any]]) -> None:
-    """Add to each run how its seconds and bytes per row relate to those of the size before."""
+    """Add to each run what the rows cost that it has more than the size before."""
     for before, run in pairwise(runs):
+        added = run["rows_read"] - before["rows_read"]
         run["growth"] = {
-            "seconds_per_row": run["seconds_per_million"] / before["seconds_per_million"],
-            "bytes_per_row": run["bytes_per_row"] / before["bytes_per_row"],
+            "seconds_per_added_million": (run["seconds"] - before["seconds"]) / added * 1e6,
+            "bytes_per_added_row": (run["peak_bytes"] - before["peak_bytes"]) / added,
         }
         run["growth_of_stages"] = {
             stage["stage"]: before_stage["rows_per_second"] / stage["rows_per_second"]

@@ -16,9 +16,9 @@ PAGE = HERE.parent / "docs" / "results.md"
 METRICS = ("ndcg@10", "hit@10", "recall@10", "recall@20", "ndcg@20", "coverage@10")
 HEAD = """# Results
 
-Made by `python benchmarks/tables.py` from `benchmarks/results/leaderboards/*.json`, each of which a run left behind. Means
-over all test queries with 95 % bootstrap intervals over queries, full-catalogue ranking, ties against the model. One
-seed unless a row says otherwise: a gap of the size of an interval is no difference. Time and memory are of a shared machine.
+Made by `python benchmarks/tables.py` from `benchmarks/results/leaderboards/*.json`, which runs left behind. Means over
+all test queries with 95 % bootstrap intervals over queries, full-catalogue ranking, ties against the model. One seed
+unless a row says otherwise: a gap of the size of an interval is no difference. Seconds are of a shared machine.
 """
 
 
@@ -44,24 +44,25 @@ def section(name: str, board: dict[str, Any]) -> str:
     lines = [
         f"## {name}",
         "",
-        f"`{about['command']}`, seed {about['seed']}, {about['seeds']} seed(s), on {machine.get('processor', 'unknown')} with "
-        f"{machine.get('cores', '?')} cores, torch {about['versions']['torch']}, {about['created'][:10]}.",
+        f"`{about['command']}`, seed {about['seed']}, {about['seeds']} seed(s), "
+        f"on {machine.get('processor', 'unknown')} with {machine.get('cores', '?')} cores, torch {about['versions']['torch']}, {about['created'][:10]}.",
         "",
         f"Data `{dataset['fingerprint']}`: {counts}. " + " ".join(protocol["sentences"]),
         f"{protocol['queries']:,} test queries.",
         "",
         "| model | " + " | ".join(metrics) + " | fit s | answer s | peak MB |",
         "|---|" + "---|" * (len(metrics) + 3),
-        *(
-            f"| `{row['name']}` | " + " | ".join(cell(row["metrics"].get(metric)) for metric in metrics)
-            + f" | {number(row['fit_seconds'])} | {number(row['recommend_seconds'])} | {number(row['peak_memory_mb'], 0)} |"
-            for row in rows
-        ),
+        *(f"| `{row['name']}` | {' | '.join(cells(row, metrics))} |" for row in rows),
         "",
-    ]  # fmt: skip
+    ]
     lines += [f"`{row['name']}` takes no part: {row['why_absent']}\n" for row in board["models"] if row["why_absent"]]
     lines += [f"- {each['code']} {each['text']}" for each in board["checks"]]
     return "\n".join([*lines, ""])
+
+
+def cells(row: dict[str, Any], metrics: list[str]) -> list[str]:
+    costs = [number(row["fit_seconds"]), number(row["recommend_seconds"]), number(row["peak_memory_mb"], 0)]
+    return [*(cell(row["metrics"].get(metric)) for metric in metrics), *costs]
 
 
 def cell(value: dict[str, Any] | None) -> str:

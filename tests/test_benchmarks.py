@@ -91,3 +91,9 @@ def test_a_peer_that_cannot_be_installed_says_why(
     monkeypatch.setattr(measuring.subprocess, "run", lambda *command, **settings: refusal)
     with pytest.raises(measuring.PeerAbsent, match=r"could not install nothing==9: ERROR: No matching distribution"):
         measuring.Peer("nothing", ("nothing==9",)).python()
+
+
+def test_the_page_of_results_is_what_the_kept_leaderboards_give(runner: ModuleType) -> None:
+    import tables
+
+    assert tables.PAGE.read_text(encoding="utf-8") == tables.page(), "run python benchmarks/tables.py"

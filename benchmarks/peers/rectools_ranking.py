@@ -77,7 +77,9 @@ def main(vectors: str, lists: str, repetitions: int, threads: int, k: int) -> di
         "recommend to a frame": end_to_end,
         "recommend to a frame, BLAS with 1 thread": _with_one_blas_thread(end_to_end),
     }
-    seconds = {name: _timed(way, repetitions) for name, way in ways.items()}
+    timed = {name: _timed(way, repetitions) for name, way in ways.items()}
+    seconds = {name: [clock for clock, _ in each] for name, each in timed.items()}
+    work = {name: [processor for _, processor in each] for name, each in timed.items()}
     _, found, scores = torch_ranker(1024)
     np.savez(lists, items=found.reshape(len(users), -1), scores=scores.reshape(len(users), -1))
     frame = end_to_end()
@@ -85,6 +87,7 @@ def main(vectors: str, lists: str, repetitions: int, threads: int, k: int) -> di
     names = ("RecTools", "pm-implicit", "torch", "numpy", "scipy", "pandas")
     return {
         "seconds": seconds,
+        "cpu_seconds": work,
         "versions": {name: version(name) for name in names},
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
@@ -110,13 +113,14 @@ def _with_one_blas_thread(way: Callable[[], Any]) -> Callable[[], Any]:
     return limited
 
 
-def _timed(way: Callable[[], Any], repetitions: int) -> list[float]:
+def _timed(way: Callable[[], Any], repetitions: int) -> list[tuple[float, float]]:
+    """Seconds by the clock and of processor time, of all threads, of each repetition."""
     way()
     seconds = []
     for _ in range(repetitions):
-        begun = time.perf_counter()
+        begun, begun_work = time.perf_counter(), time.process_time()
         way()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append((time.perf_counter() - begun, time.process_time() - begun_work))
     return seconds
 
 

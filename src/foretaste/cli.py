@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -372,6 +373,9 @@ def doctor_command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. 0 done; 2 the call or the data is at fault; 130 Ctrl-C; a defect of ours raises."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    # Read once, when torch loads. Its threads otherwise spin while they wait for each other, which beside other work
+    # on the same cores slows everything down several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def work() -> None:
         command = typer.main.get_command(app)

@@ -39,13 +39,21 @@ def section(name: str, board: dict[str, Any]) -> str:
     dataset, protocol, about = board["dataset"], board["protocol"], board["about"]
     counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in dataset["counts"].items())
     machine = about.get("machine", {})
+    where = ", ".join(
+        f"{each}"
+        for each in (
+            machine.get("processor", "unknown machine"),
+            f"{machine.get('cores', '?')} cores",
+            f"torch {about['versions']['torch']}",
+            about["created"][:10],
+        )
+    )
     rows = [row for row in board["models"] if row["metrics"]]
     metrics = [metric for metric in METRICS if any(metric in row["metrics"] for row in rows)]
     lines = [
         f"## {name}",
         "",
-        f"`{about['command']}`, seed {about['seed']}, {about['seeds']} seed(s), "
-        f"on {machine.get('processor', 'unknown')} with {machine.get('cores', '?')} cores, torch {about['versions']['torch']}, {about['created'][:10]}.",
+        f"`{about['command']}`, seed {about['seed']}, {about['seeds']} seed(s). {where}.",
         "",
         f"Data `{dataset['fingerprint']}`: {counts}. " + " ".join(protocol["sentences"]),
         f"{protocol['queries']:,} test queries.",

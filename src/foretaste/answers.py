@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
-from foretaste.histories import extended, known_or_strangers, stored_already
+from foretaste.histories import Asked, Histories, extended, known_or_strangers, stored_already
 from foretaste.json_queries import labels_of, queries_of_json, refuse_surrogates
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
-from foretaste.recommender import Asked, Histories, Model
+from foretaste.recommender import Model
 from foretaste.run import Log, silent
 from foretaste.storage import read_ids
 

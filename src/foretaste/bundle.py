@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from foretaste.catalog import Table
 from foretaste.dataset import EventKinds
 from foretaste.errors import BundleError, UnknownName
+from foretaste.histories import Histories
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
-from foretaste.recommender import About, Histories, Model
+from foretaste.recommender import About, Model
 from foretaste.storage import (
     checksum,
     part,

@@ -408,7 +408,7 @@ def _run(console: Console, seed: int, device: str, threads: int | None, precisio
 def _asked(model: Any, user: list[str] | None, users: str | None, history: str | None, queries: Path | None) -> Any:
     """What the options ask; exactly one way of asking must be given."""
     from foretaste.answers import asked_by_users
-    from foretaste.recommender import Asked
+    from foretaste.histories import Asked
     from foretaste.storage import read_ids
 
     options = {"--user": user, "--users": users, "--history": history, "--queries": queries}

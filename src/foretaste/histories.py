@@ -1,7 +1,7 @@
-"""Histories put together: of known users and strangers, in order of time, with newer events behind stored ones."""
+"""Stored histories, what is asked, and the two put together: known users, strangers, newer events, order of time."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,37 @@ from numpy.typing import DTypeLike, NDArray
 from foretaste.catalog import NO_TIME
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
+from foretaste.vocab import Vocab
 
-__all__ = ["concatenated", "extended", "known_or_strangers", "order_of_time", "stored_already"]
+__all__ = [
+    "Asked",
+    "Histories",
+    "concatenated",
+    "extended",
+    "known_or_strangers",
+    "order_of_time",
+    "stored_already",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The stored histories of known users, by which they can be asked for by name."""
+
+    users: Vocab
+    queries: Queries  # row u is user index u
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a caller asked, as queries, and what of it was not understood."""
+
+    queries: Queries
+    labels: Sequence[Any]  # who asked, by outside id
+    unknown_users: Sequence[Any] = ()
+    unknown_items: Sequence[Any] = ()
+    unknown_features: Sequence[tuple[str, str]] = ()  # (feature, name) that the stored column does not know: missing
+    reordered: Sequence[int] = ()  # the queries, from 1, whose events were put in order of time
 
 
 def concatenated(parts: Sequence[Queries]) -> Queries:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from foretaste.catalog import NO_TIME, Table
 from foretaste.dataset import EventKinds
 from foretaste.errors import DataError, UnknownName
-from foretaste.histories import concatenated, order_of_time
+from foretaste.histories import Asked, concatenated, order_of_time
 from foretaste.json_tables import Told, feature_table, is_number, moment, typed_table
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
-from foretaste.recommender import Asked, Model
+from foretaste.recommender import Model
 from foretaste.vocab import Vocab
 
 __all__ = ["labels_of", "queries_of_json", "refuse_surrogates"]

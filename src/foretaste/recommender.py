@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from foretaste.catalog import Catalog, Table
 from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
-from foretaste.histories import known_or_strangers
+from foretaste.histories import Asked, Histories, known_or_strangers
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.run import Run
@@ -24,7 +24,7 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["About", "Asked", "Histories", "Model", "Recommender", "ScoringModel", "Settings", "VectorModel"]
+__all__ = ["About", "Model", "Recommender", "ScoringModel", "Settings", "VectorModel"]
 
 FALLBACK = "popularity"
 # How much memory the scores of one chunk of queries may take. Beyond 32 MiB glibc gives the memory back to the system
@@ -121,26 +121,6 @@ class About:
 
     def titles(self) -> list[str] | None:
         return Catalog(self.catalog, Table(0)).titles()
-
-
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """The stored histories of known users, by which they can be asked for by name."""
-
-    users: Vocab
-    queries: Queries  # row u is user index u
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What a caller asked, as queries, and what of it was not understood."""
-
-    queries: Queries
-    labels: Sequence[Any]  # who asked, by outside id
-    unknown_users: Sequence[Any] = ()
-    unknown_items: Sequence[Any] = ()
-    unknown_features: Sequence[tuple[str, str]] = ()  # (feature, name) that the stored column does not know: missing
-    reordered: Sequence[int] = ()  # the queries, from 1, whose events were put in order of time
 
 
 class Model(ABC):

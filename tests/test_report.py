@@ -90,7 +90,7 @@ def made_up_model(name: str, quality: tuple[float, float, float, float, int, flo
             "plan": {"epochs": 100, "lr": 0.001},
         }
         model["curve"] = [
-            {"epoch": epoch,
+            {"epoch": float(epoch),
              "loss": 7.9 - 2.4 * (1 - math.exp(-epoch / 9)) + 0.02 * math.sin(3 * epoch),
              "validation": 0.192 * (1 - math.exp(-epoch / 6)) - 4e-4 * max(epoch - 22, 0) + 1e-3 * math.sin(5 * epoch),
              "seconds": 12.9, "events_per_second": 77_000.0}
@@ -485,3 +485,9 @@ def test_text_becomes_markup_only_by_tag() -> None:
 )
 def test_durations_are_readable(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_epochs_are_whole_numbers_wherever_they_are_told(page: str) -> None:
+    rest = without_plotly(page)
+    assert re.search(r"epoch \d+", rest)
+    assert not re.search(r"epoch \d+\.0", rest)

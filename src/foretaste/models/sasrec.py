@@ -25,6 +25,8 @@ from foretaste.validation import validation_score
 
 __all__ = ["SASRec", "SASRecModel", "SASRecNet"]
 
+MOST_TOKENS = 12_800  # places in a batch where nothing else is asked: 64 full windows
+
 
 class SASRec(Settings):
     """Predicts each next item from those before it; the score is <state of the last place, item embedding>.
@@ -46,8 +48,8 @@ class SASRec(Settings):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     negatives: PositiveInt | None = None
     """Score against so many uniformly drawn items per batch instead of the whole catalogue."""
-    batch_tokens: PositiveInt = 12_800
-    """Places per batch, padding included."""
+    batch_tokens: PositiveInt | None = None
+    """Places per batch, padding included. None: a hundredth of an epoch, at least 1,024 and at most 12,800."""
     plan: TrainPlan = TrainPlan()
 
     @model_validator(mode="after")
@@ -63,11 +65,12 @@ class SASRec(Settings):
         torch.manual_seed(run.seed_of("sasrec", "weights"))
         net = SASRecNet(len(train_data.items), self)
         model = SASRecModel(self, About.of(train_data), net, run)
+        tokens = self.batch_tokens or int(np.clip(len(sequences.values) // 100, 1024, MOST_TOKENS))
         negatives = _Negatives(self.negatives, len(train_data.items), run)
 
         def batches(epoch: int) -> SequenceBatches:
             negatives.epoch = epoch
-            return SequenceBatches(sequences, self.batch_tokens, run.rng("sasrec", "batches", epoch))
+            return SequenceBatches(sequences, tokens, run.rng("sasrec", "batches", epoch))
 
         log = train(
             net,
@@ -92,7 +95,7 @@ class SASRec(Settings):
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         weights = counts["items"] * self.dim + self.length * self.dim + self.layers * 12 * self.dim**2
-        activations = self.batch_tokens * self.dim * (2 + 20 * self.layers)
+        activations = (self.batch_tokens or MOST_TOKENS) * self.dim * (2 + 20 * self.layers)
         # Weights, their gradient, two moments, the best copy; and the logits of a chunk in the loss.
         return 4 * (5 * weights + activations + 3 * 512 * counts["items"]) + 8 * counts["events"]
 

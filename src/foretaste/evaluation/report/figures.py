@@ -237,8 +237,8 @@ def _curves(row: Row) -> Iterator[Panel]:
         axes["xaxis"] |= {"rangemode": "tozero", "nticks": 8}
         axes["yaxis"] |= {"nticks": 6}
         best = [_ringed(each, key) for each in steps if each["epoch"] == row.best_epoch]
-        told = f"{row.name}: {key} from {decimal(values[0])} in epoch {epochs[0]} to {decimal(values[-1])} in epoch "
-        told += f"{epochs[-1]}" + (f"; best epoch {row.best_epoch}" if best else "")
+        told = f"{row.name}: {key} from {decimal(values[0])} in epoch {epochs[0]:g} to {decimal(values[-1])} in epoch "
+        told += f"{epochs[-1]:g}" + (f"; best epoch {row.best_epoch:g}" if best else "")
         yield Panel(f"plot-{key}-{row.name}", {"data": [line, *best], "layout": axes}, 280, told)
 
 
@@ -255,7 +255,7 @@ def _ringed(step: Mapping[str, Any], key: str) -> Spec:
         "x": [step["epoch"]],
         "y": [step[key]],
         "marker": {"symbol": "circle-open", "size": 14, "color": "--ink", "line": {"width": 2, "color": "--ink"}},
-        "text": [f"epoch {step['epoch']}"],
+        "text": [f"epoch {step['epoch']:g}"],
         "textposition": "top center" if key == "loss" else "bottom center",
         "textfont": {"color": "--ink", "size": 12},
         "cliponaxis": False,

@@ -8,7 +8,7 @@ import pytest
 
 from foretaste.errors import ConfigError, UnknownName
 from foretaste.models.sasrec import SASRec
-from foretaste.recipe import Recipe, model_of, read_recipe, recipe_names, validated, with_overrides
+from foretaste.recipe import RECIPES, Recipe, model_of, read_recipe, recipe_names, validated, with_overrides
 
 PLAIN = {"data": {"shop": {}}, "split": {"kind": "leave_one_out"}, "models": {"ease": {}}}
 
@@ -176,3 +176,12 @@ def test_exactly_one_source_of_data_is_given() -> None:
         recipe(data={})
     with pytest.raises(ConfigError, match="given: source, events"):
         recipe(data={"source": "ml-1m", "events": "log.csv"})
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_begins_with_its_command_what_it_takes_and_what_to_expect(name: str) -> None:
+    head = [line for line in (RECIPES / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
+    assert head[0].startswith(f"# foretaste run {name}")
+    told = " ".join(head).lower()
+    assert "minutes" in told and "cores" in told
+    assert "ndcg@" in told or "not measured" in told

@@ -533,13 +533,25 @@ def test_given_validation_takes_targets_of_the_kinds_asked_for_and_nothing_after
     assert found.test.targets.lists() == [[3]]
     assert found.train.baskets.lists() == [[0, 0, 1, 2], [4, 5], [0, 5]]
     assert found.validation.targets.lists() == [[1]]
-    assert found.protocol["counts"]["train_events_after_the_validation_event"] == 1
+    assert found.protocol["counts"]["train_events_withheld_beside_targets"] == 1
     drawn = split.given(SHOP, test, fraction=0.5, target_kinds=["buy"])
     assert drawn.validation.queries.user.tolist() == [0, 2]
     assert set(drawn.validation.targets[0].tolist()) <= {0, 1}
     assert len(drawn.train) == len(SHOP) - 2
     with pytest.raises(MissingData, match="needs KINDS"):
         split.given(*two_files(), target_kinds=["buy"])
+
+
+def test_given_validation_by_the_last_item_withholds_all_that_the_user_did_with_it():
+    test = log([(0, 3)], users=3, items=6)
+    test = Dataset.from_arrays(SHOP.users, SHOP.items, test.user, test.item)
+    found = split.given(SHOP, test, validation="last_item", target_kinds=["buy"])
+    assert found.train.baskets.lists() == [[0, 0, 2, 3], [4, 5], [5]]
+    assert found.validation.queries.history.lists() == [[0, 0, 2, 3], [5]]
+    assert found.validation.targets.lists() == [[1], [0]]
+    assert found.protocol["counts"]["train_events_withheld_beside_targets"] == 1
+    nothing_else = SHOP.where(np.isin(np.arange(len(SHOP)), [8]))  # one event of user 2 alone
+    assert split.given(nothing_else, test, validation="last_item").validation is None
 
 
 def test_given_parts_that_do_not_share_vocabularies_are_refused():

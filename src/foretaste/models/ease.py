@@ -144,7 +144,10 @@ def _invert(matrix: "torch.Tensor", l2: float) -> None:
         corner = matrix[start:end, start:end]
         identity = torch.eye(end - start, dtype=matrix.dtype)
         corner.copy_(torch.linalg.solve_triangular(corner, identity, upper=False))
-        matrix[end:, start:end] = -(matrix[end:, end:] @ (matrix[end:, start:end] @ corner))
+        below = matrix[end:, start:end] @ corner
+        for first, last in edges:
+            if first >= end:  # what is right of the diagonal is zero, so each block of rows needs only what is above it
+                matrix[first:last, start:end] = -(matrix[first:last, end:last] @ below[: last - end])
     for start, end in edges:
         # Rows above ``start`` are needed no more, so the product may take the place of its own factor.
         matrix[start:end, :end] = matrix[start:, start:end].T @ matrix[start:, :end]

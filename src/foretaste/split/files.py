@@ -9,6 +9,7 @@ from pydantic import Field
 
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError
+from foretaste.ragged import PAD
 from foretaste.run import Run
 from foretaste.split.parts import Part, Split, SplitRule, assembled, between, from_end, of_kinds, part_of_users
 from foretaste.vocab import Strings, Vocab
@@ -24,8 +25,9 @@ class Given(SplitRule):
     """
 
     kind: Literal["given"] = "given"
-    validation: Literal["random", "last", "none"] = "random"
-    """From each user's train events: some at random, the last one (where the order is meant), or nothing."""
+    validation: Literal["random", "last", "last_item", "none"] = "random"
+    """From each user's train events: some at random, the last one (where the order is meant), the item of the last one
+    with everything that the user did with it (as for a test of items that its people never met), or nothing."""
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """How much of each user's events "random" takes, rounded; one event always stays in train."""
     refit: bool = True
@@ -67,7 +69,7 @@ class Given(SplitRule):
                 "test_events_of_other_kinds": int((~targets).sum()),
                 "repeated_test_events": int(targets.sum()) - len(test_part.holdout.targets.values),
                 "test_queries_without_history": int((test_part.holdout.queries.history.lengths == 0).sum()),
-                "train_events_after_the_validation_event": 0 if held is None else int((held & ~wanted).sum()),
+                "train_events_withheld_beside_targets": 0 if held is None else int((held & ~wanted).sum()),
             },
             sentences=self._sentences(held is not None),
             filter_seen=True,
@@ -86,6 +88,8 @@ class Given(SplitRule):
             row, there = from_end(train, wanted, 1)
             begin, end = train.offsets[:-1], train.offsets[1:]
             return between(np.where(there & (row > begin), row, end), end, len(train))
+        if self.validation == "last_item":
+            return self._last_items(train, wanted)
         lengths = np.bincount(train.user[wanted], minlength=len(train.users))
         most = np.diff(train.offsets) - 1
         quota = np.minimum(np.floor(self.fraction * lengths + 0.5), most).astype(np.int64)
@@ -96,11 +100,26 @@ class Given(SplitRule):
         held[order] = np.arange(len(train)) - train.offsets[train.user] < quota[train.user]
         return held
 
+    def _last_items(self, train: Dataset, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(events of train,) those of each user on the item of the last wanted event; nobody loses everything."""
+        train.require(Needs.ORDER, "Validation by the last item")
+        row, there = from_end(train, wanted, 1)
+        item = np.where(there, train.item[row.clip(0)], PAD)
+        held: NDArray[np.bool_] = train.item == item[train.user]
+        left = np.bincount(train.user[~held], minlength=len(train.users)) > 0
+        held &= left[train.user]
+        return held
+
     def _sentences(self, validated: bool) -> list[str]:
         sentences = ["Train and test are as published; each test user is asked once, all their test items are targets."]
         if validated and self.validation == "random":
             sentences.append(
                 f"Validation: {self.fraction:.0%} of each user's train events, drawn with seed {self.seed}."
+            )
+        elif validated and self.validation == "last_item":
+            sentences.append(
+                "Validation: the item of each user's last train event that may be a target, withheld with all that the "
+                "user did with it; users with nothing else are not asked."
             )
         elif validated:
             sentences.append("Validation: the last train event of each user who has another before it.")

@@ -158,7 +158,7 @@ def given(
     train: Dataset,
     test: Dataset,
     *,
-    validation: Literal["random", "last", "none"] = "random",
+    validation: Literal["random", "last", "last_item", "none"] = "random",
     fraction: float = 0.1,
     refit: bool = True,
     target_kinds: Sequence[str] | None = None,

@@ -66,16 +66,14 @@ class SASRec(Settings):
         net = SASRecNet(len(train_data.items), self)
         model = SASRecModel(self, About.of(train_data), net, run)
         tokens = self.batch_tokens or int(np.clip(len(sequences.values) // 100, 1024, MOST_TOKENS))
-        negatives = _Negatives(self.negatives, len(train_data.items), run)
 
         def batches(epoch: int) -> SequenceBatches:
-            negatives.epoch = epoch
             return SequenceBatches(sequences, tokens, run.rng("sasrec", "batches", epoch))
 
         log = train(
             net,
             batches,
-            lambda batch: {"softmax": _next_item_loss(net, batch, negatives)},
+            lambda batch: {"softmax": _next_item_loss(net, batch, self.negatives)},
             self.plan,
             run,
             validate=validation_score(model, validation),
@@ -160,26 +158,15 @@ class SASRecModel(VectorModel):
         return vectors
 
 
-class _Negatives:
-    """Uniform negatives of a batch, or none where the whole catalogue is scored."""
-
-    def __init__(self, count: int | None, items: int, run: Run) -> None:
-        self.count, self.items, self.run, self.epoch = count, items, run, 0
-
-    def draw(self, targets: Tensor) -> Tensor | None:
-        if self.count is None:
-            return None
-        return torch.randint(self.items, (self.count,), device=targets.device)
-
-
-def _next_item_loss(net: SASRecNet, batch: SequenceBatch, negatives: _Negatives) -> Tensor:
+def _next_item_loss(net: SASRecNet, batch: SequenceBatch, negatives: int | None) -> Tensor:
+    """Against the whole catalogue, or against so many uniform negatives; ``train`` has seeded the draw."""
     states = net(batch.history)
     wanted = batch.targets != PAD
-    targets = batch.targets[wanted]
-    drawn = negatives.draw(targets)
-    if drawn is None:
-        return full_softmax(states[wanted], net.items.weight, targets)
-    return sampled_softmax(states[wanted], net.items.weight, targets, drawn)
+    targets, items = batch.targets[wanted], net.items.weight
+    if negatives is None:
+        return full_softmax(states[wanted], items, targets)
+    drawn = torch.randint(len(items), (negatives,), device=targets.device)
+    return sampled_softmax(states[wanted], items, targets, drawn)
 
 
 def _last_states(net: SASRecNet, history: Ragged, device: torch.device) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -111,6 +112,18 @@ def run_child(python: Path | str, script: Path, arguments: Sequence[object], thr
         raise RuntimeError(f"{script.name} ended with {done.returncode}: {done.stderr[-1500:]}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
+
+
+def told(script: str, arguments: Sequence[str], places: Sequence[str] = ("--data-dir", "--out")) -> str:
+    """The command of a result, without the options that say where something lies: that is another matter elsewhere."""
+    words = iter(arguments)
+    kept = []
+    for word in words:
+        if word in places:
+            next(words, None)
+        elif not word.startswith(tuple(f"{place}=" for place in places)):
+            kept.append(word)
+    return shlex.join(["python", f"benchmarks/{script}", *kept])
 
 
 def own_python() -> str:

@@ -14,15 +14,24 @@ SOURCE = Path(foretaste.__file__).parent
 # From the ground up: a module imports only from lines above its own. A package counts as one module.
 LAYERS = """
 errors
-ragged run memory console exit_codes losses
-vocab storage topk nets batching
+ragged run memory console computing losses averaging train_plan eight_bit
+vocab storage topk sampling exit_codes optimizers
+checkpoints
+mishaps
 catalog train
+item_features
+nets
 dataset
-query sessions sources events
+query sessions sources events side_inputs
+batching
+masking
 histories
 recommender split simulate
 evaluation
 validation
+sequential
+itemloss distillation
+enhanced
 models
 bundle json_tables
 json_queries
@@ -36,6 +45,7 @@ HEIGHT = {name: height for height, line in enumerate(LAYERS.split("\n")) for nam
 # What is reached up for, inside a function, and why.
 UPWARD = {
     ("recommender", "bundle"),  # model.save(folder) reads better than save(model, folder)
+    ("distillation", "bundle"),  # a teacher is named by its folder
 }
 
 

@@ -1,11 +1,12 @@
-"""Losses against torch's own cross-entropy, in value and gradients."""
+"""Losses against torch's own cross-entropy, and against loops over pairs, in value and gradients."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from foretaste import losses
-from foretaste.losses import full_softmax, sampled_softmax
+from foretaste.losses import bpr_max, full_softmax, sampled_softmax, top1_max
 
 ITEMS, DIM = 37, 6
 
@@ -24,7 +25,7 @@ def gradients(loss, *of):
 @pytest.mark.parametrize("places", [1, 7, 8, 9, 16, 23])
 @pytest.mark.parametrize("size", [1.0, 100.0])
 def test_the_full_softmax_is_cross_entropy_whatever_the_chunk(places, size, monkeypatch):
-    monkeypatch.setattr(losses, "CHUNK", 8)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 8)
     hidden, items, targets = drawn(places, size=size)
     ours, theirs = full_softmax(hidden, items, targets), cross_entropy(hidden @ items.T, targets)
     torch.testing.assert_close(ours, theirs)
@@ -100,3 +101,155 @@ def test_negatives_are_corrected_for_how_often_they_are_drawn():
     against[targets[:, None] == negatives] = -torch.inf
     expected = (torch.logsumexp(torch.cat([positive[:, None], against], 1), 1) - positive).mean()
     torch.testing.assert_close(sampled_softmax(hidden, items, targets, negatives, log_odds), expected)
+
+
+# Losses of pairs, weighted by the softmax of the negatives.
+
+PAIRWISE = {"bpr_max": bpr_max, "top1_max": top1_max}
+pairwise = pytest.mark.parametrize("name", PAIRWISE)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def pair_by_pair(name, hidden, items, targets, negatives, regularization, elu):
+    """The loss of the papers in float64, one place and one negative at a time."""
+    losses = []
+    for state, target in zip(hidden, targets, strict=True):
+        scores = [state @ items[each] for each in [target, *(each for each in negatives if each != target)]]
+        if elu:
+            scores = [score if score > 0 else elu * (np.exp(score) - 1) for score in scores]
+        right, others = scores[0], scores[1:]
+        weights = [np.exp(other) / sum(np.exp(each) for each in others) for other in others]
+        if name == "bpr_max":
+            won = sum(weight * sigmoid(right - other) for weight, other in zip(weights, others, strict=True))
+            size = sum(weight * other**2 for weight, other in zip(weights, others, strict=True))
+            losses.append(-np.log(won + 1e-24) + regularization * size if others else 0.0)
+        else:
+            costs = [sigmoid(other - right) + regularization * sigmoid(other**2) for other in others]
+            losses.append(sum(weight * cost for weight, cost in zip(weights, costs, strict=True)))
+    return float(np.mean(losses))
+
+
+def slopes(value, array):
+    """The gradient of a function by an array, by differences in float64."""
+    found = np.zeros_like(array)
+    for place in np.ndindex(array.shape):
+        kept = array[place]
+        array[place] = kept + 1e-6
+        above = value()
+        array[place] = kept - 1e-6
+        found[place] = (above - value()) / 2e-6
+        array[place] = kept
+    return found
+
+
+@pairwise
+@pytest.mark.parametrize(("regularization", "elu"), [(0.0, 0.0), (1.0, 0.0), (1.95, 0.5), (0.5, 1.0)])
+def test_losses_of_pairs_are_those_of_the_papers(name, regularization, elu):
+    hidden, items, targets = drawn(5)
+    # Drawn twice, drawn as often as a target that it is, and drawn once.
+    negatives = torch.cat([torch.tensor([3, 3, 9, 14, 22, 30]), targets[:2], targets[:1]])
+    loss = PAIRWISE[name](hidden, items, targets, negatives, regularization=regularization, elu=elu)
+    arrays = hidden.detach().double().numpy(), items.detach().double().numpy()
+
+    def by_hand():
+        return pair_by_pair(name, *arrays, targets.tolist(), negatives.tolist(), regularization, elu)
+
+    assert loss.item() == pytest.approx(by_hand(), rel=1e-5)
+    for found, array in zip(gradients(3 * loss, hidden, items), arrays, strict=True):
+        np.testing.assert_allclose(found.numpy(), 3 * slopes(by_hand, array), rtol=1e-3, atol=2e-5)
+
+
+@pairwise
+@pytest.mark.parametrize("places", [1, 7, 8, 23])
+def test_losses_of_pairs_do_not_depend_on_the_chunk(name, places, monkeypatch):
+    hidden, items, targets = drawn(places)
+    negatives = torch.arange(0, ITEMS, 2)
+    whole = PAIRWISE[name](hidden, items, targets, negatives)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 8)
+    parts = PAIRWISE[name](hidden, items, targets, negatives)
+    torch.testing.assert_close(parts, whole)
+    for one, other in zip(gradients(parts, hidden, items), gradients(whole, hidden, items), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pairwise
+def test_losses_of_pairs_never_hold_all_places_times_all_negatives(name, monkeypatch):
+    """No array, of any operation, is larger than a chunk of logits, or than what goes in."""
+    hidden, items, targets = drawn(400)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 1024)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            for each in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(each, torch.Tensor):
+                    largest = max(largest, each.numel())
+            return out
+
+    with Watch():
+        PAIRWISE[name](hidden, items, targets, torch.arange(ITEMS))
+    assert 400 * DIM <= largest <= 416 * DIM < 400 * ITEMS
+
+
+@pairwise
+def test_losses_of_pairs_with_extreme_scores_are_numbers(name):
+    hidden, items, targets = drawn(9, size=1000.0)
+    loss = PAIRWISE[name](hidden, items, targets, torch.arange(ITEMS), elu=0.5)
+    assert all(bool(each.isfinite().all()) for each in (loss, *gradients(loss, hidden, items)))
+
+
+@pairwise
+def test_a_place_without_another_negative_costs_nothing(name):
+    hidden, items, _ = drawn(2)
+    targets, negatives = torch.tensor([4, 5]), torch.tensor([4, 4])
+    alone = PAIRWISE[name](hidden[1:], items, targets[1:], negatives)
+    both = PAIRWISE[name](hidden, items, targets, negatives)
+    torch.testing.assert_close(both, alone / 2)
+    of_hidden, of_items = gradients(both, hidden, items)
+    assert bool((of_hidden[0] == 0).all())
+    assert bool(of_items.isfinite().all())
+    none = hidden[:0]
+    assert PAIRWISE[name](none, items, targets[:0], negatives).item() == 0
+
+
+@pairwise
+def test_losses_of_pairs_under_autocast_are_close(name):
+    hidden, items, targets = drawn(40)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = PAIRWISE[name](hidden, items, targets, torch.arange(0, ITEMS, 3), elu=0.5)
+    exact = PAIRWISE[name](hidden, items, targets, torch.arange(0, ITEMS, 3), elu=0.5)
+    torch.testing.assert_close(loss, exact, rtol=0.02, atol=0.02)
+    for mine, expected in zip(gradients(loss, hidden, items), gradients(exact, hidden, items), strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.cosine_similarity(mine.flatten(), expected.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize("places", [128, 129, 150, 300])
+def test_chunks_of_several_sizes_add_up(places, monkeypatch):
+    """Of 150 places 128 and 64 go together, the last filled up."""
+    hidden, items, targets = drawn(places)
+    negatives = torch.arange(0, ITEMS, 2)
+    of = [
+        lambda: full_softmax(hidden, items, targets),
+        lambda: sampled_softmax(hidden, items, targets, negatives),
+        lambda: bpr_max(hidden, items, targets, negatives),
+    ]
+    whole = [loss() for loss in of]
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 8192)
+    _, chunks = losses._whole_chunks(hidden, ITEMS)
+    assert [chunk.stop - chunk.start for chunk in chunks] == {
+        128: [128],
+        129: [128, 64],
+        150: [128, 64],
+        300: [128, 128, 64],
+    }[places]
+    for loss, expected in zip(of, whole, strict=True):
+        found = loss()
+        torch.testing.assert_close(found, expected)
+        for one, other in zip(gradients(found, hidden, items), gradients(expected, hidden, items), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

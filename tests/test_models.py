@@ -4,15 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import TooLarge
-from foretaste.models import ALS, EASE, ItemKNN, Popular, RecentPopular, SASRec, ease, itemknn
+from foretaste.models import ALS, EASE, ItemKNN, Popular, RecentPopular, ease, itemknn
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
 from foretaste.run import Run
-from foretaste.train import TrainPlan
 from foretaste.vocab import Vocab
 
 DAY = 86_400_000
@@ -254,78 +252,3 @@ def test_als_folds_people_in_close_to_where_implicit_puts_them(shop):
 def test_als_refuses_a_regularization_of_zero():
     with pytest.raises(ValueError, match=r"regularization.*\n.*greater than 0"):
         ALS(regularization=0)
-
-
-# SASRec.
-
-
-def attention_by_hand(net, history) -> np.ndarray:
-    """The state of the last place, in float64 and one place at a time."""
-    weights = {name: tensor.detach().double().numpy() for name, tensor in net.state_dict().items()}
-    dim, heads = weights["places"].shape[1], net.blocks[0].heads
-    states = weights["items.weight"][history] * np.sqrt(dim) + weights["places"][: len(history)]
-
-    def norm(x, name):
-        centred = x - x.mean(axis=1, keepdims=True)
-        scaled = centred / np.sqrt(np.square(x - x.mean(axis=1, keepdims=True)).mean(axis=1, keepdims=True) + 1e-5)
-        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def linear(x, name):
-        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-    for number in range(len(net.blocks)):
-        block = f"blocks.{number}"
-        queries, keys, values = np.split(
-            linear(norm(states, f"{block}.before_attention"), f"{block}.queries_keys_values"), 3, axis=1
-        )
-        mixed = np.zeros_like(states)
-        for head in range(heads):
-            part = slice(head * dim // heads, (head + 1) * dim // heads)
-            for place in range(len(history)):
-                likeness = keys[: place + 1, part] @ queries[place, part] / np.sqrt(dim // heads)
-                share = np.exp(likeness - likeness.max())
-                mixed[place, part] = share / share.sum() @ values[: place + 1, part]
-        states = states + linear(mixed, f"{block}.attended")
-        inner = linear(norm(states, f"{block}.before_network"), f"{block}.network.0")
-        gelu = torch.nn.functional.gelu(torch.from_numpy(inner)).numpy()
-        states = states + linear(gelu, f"{block}.network.3")
-    return norm(states, "norm")[-1]
-
-
-@pytest.mark.parametrize("heads", [1, 2])
-def test_sasrec_is_attention_over_the_history(shop, heads):
-    settings = SASRec(dim=8, length=5, layers=2, heads=heads, batch_tokens=128, plan=TrainPlan(epochs=2, lr=0.02))
-    model = settings.fit(shop, run=RUN)
-    histories = [[3], [1, 2, 3, 1], [5, 4, 3, 2, 1], [9, 9, 5, 4, 3, 2, 1]]  # the last is longer than is read
-    found = model.query_vectors(of_histories(*histories))
-    for row, history in enumerate(histories):
-        np.testing.assert_allclose(found[row], attention_by_hand(model.net, history[-5:]), rtol=1e-3, atol=1e-4)
-    scores = model.score(of_histories(*histories))
-    np.testing.assert_allclose(scores[:, :14], (found @ model.item_vectors().T)[:, :14], rtol=1e-5, atol=1e-5)
-
-
-def test_sasrec_answers_without_dropout_and_leaves_the_mode_as_it_was(shop):
-    model = SASRec(dim=8, length=6, dropout=0.5, plan=TrainPlan(epochs=1)).fit(shop, run=RUN)
-    expected = model.query_vectors(of_histories([1, 2]))
-    model.net.train()
-    assert np.array_equal(model.query_vectors(of_histories([1, 2])), expected)
-    assert model.net.training
-
-
-def test_sasrec_never_looks_ahead(shop):
-    net = SASRec(dim=8, length=6, plan=TrainPlan(epochs=1)).fit(shop, run=RUN).net
-    with torch.no_grad():
-        states = net(torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, -1]]))
-    torch.testing.assert_close(states[0, :3], states[1, :3])
-    assert not torch.allclose(states[0, 3], states[1, 3])
-
-
-def test_sasrec_refuses_heads_that_do_not_divide_dim():
-    with pytest.raises(ValueError, match=r"dim \(10\) must be a multiple of heads \(3\)"):
-        SASRec(dim=10, heads=3)
-
-
-def test_sasrec_learns_with_sampled_negatives_too(shop):
-    settings = SASRec(dim=8, length=6, negatives=4, dropout=0.0, batch_tokens=128, plan=TrainPlan(epochs=15, lr=0.02))
-    curve = settings.fit(shop, run=RUN).training["curve"]
-    assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]

@@ -12,10 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from foretaste import split
+from foretaste import sources, split
 from foretaste.catalog import Catalog, Number, Table
 from foretaste.dataset import Dataset, EventKinds, Impressions
 from foretaste.errors import ConfigError, DataError, MissingData, TooLarge, UnknownName
+from foretaste.recipe import read_recipe
 from foretaste.split import parts
 from foretaste.split.session_end import supported
 from foretaste.vocab import Vocab
@@ -764,3 +765,14 @@ def test_the_benchmark_file_of_ml_1m_gives_the_published_counts():
     assert len(found.validation) == 512
     assert len(found.train) == 999_611 - 6_040 - 512
     assert found.leaks.targets_in_history == 0
+
+
+@pytest.mark.data
+def test_the_sessions_of_retailrocket_buyers_are_those_that_the_recipe_tells_of(published):
+    found = read_recipe("retailrocket-sessions").split.split(sources.load("retailrocket-buyers", published))
+    counts = found.protocol["counts"]
+    assert (counts["train_events"], counts["refit_events"]) == (24_238, 25_351)
+    assert (counts["validation_queries"], counts["test_queries"]) == (931, 991)
+    assert counts["test_events_of_items_unknown_to_training_dropped"] == 11
+    assert found.protocol["denominators"] == {"headline": 991, "with_unknown": 1_002}
+    assert found.filter_seen is False

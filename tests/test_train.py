@@ -1,26 +1,18 @@
 """The training loop: equal to optimiser steps written by hand, and to itself after being killed."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from pydantic import ValidationError
 from torch import nn
 
-from foretaste.dataset import Dataset
-from foretaste.errors import BundleError, ConfigError, ForetasteError, TrainingDiverged
-from foretaste.models import SASRec, sasrec
+from foretaste import mishaps
+from foretaste.errors import BundleError, ConfigError, ForetasteError, TooLarge, TrainingDiverged
 from foretaste.run import Run
 from foretaste.train import TrainLog, TrainPlan, device_of, precision_of, train
-from foretaste.vocab import Vocab
 
 RUN = Run(seed=1, device="cpu", precision="fp32")
 
@@ -81,6 +73,28 @@ def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip):
                 nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
     torch.testing.assert_close(weights(trained), weights(net), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_training_by_adagrad_is_the_steps_that_one_would_write(accumulate, momentum, decay):
+    more = {"weight_decay": decay, "accumulate": accumulate}
+    trained, _ = fit(TrainPlan(epochs=3, optimizer="adagrad", lr=0.05, momentum=momentum, **more))
+    net = small_net()
+    squared = [torch.zeros_like(each) for each in net.parameters()]
+    velocity = [torch.zeros_like(each) for each in net.parameters()]
+    for epoch in range(3):
+        batches = seven_batches(epoch)
+        for start in range(0, 7, accumulate):
+            loss = torch.stack([squares(net, batch) for batch in batches[start : start + accumulate]]).mean()
+            found = torch.autograd.grad(loss, list(net.parameters()))
+            with torch.no_grad():
+                for number, (each, gradient) in enumerate(zip(net.parameters(), found, strict=True)):
+                    squared[number] += gradient**2
+                    velocity[number] = momentum * velocity[number] - 0.05 * gradient / (squared[number] + 1e-6) ** 0.5
+                    each.copy_((1 - 0.05 * decay) * each + velocity[number])
+    torch.testing.assert_close(weights(trained), weights(net), rtol=1e-4, atol=1e-6)
 
 
 def test_each_batch_counts_the_same_in_the_reported_loss():
@@ -172,11 +186,170 @@ def test_training_stops_when_validation_has_not_improved(scores, plan, epochs, b
     assert len(after) == len([row for row in log.curve if "validation" in row])
 
 
+def averaged_by_hand(epochs, decay, lr=0.05):
+    """The trained weights and their average after each epoch, step by step."""
+    net, rows, step = small_net(), [], 0
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
+    average = weights(net)
+    for epoch in range(epochs):
+        for batch in seven_batches(epoch):
+            optimizer.zero_grad()
+            squares(net, batch).backward()
+            optimizer.step()
+            kept = min(decay, (1 + step) / (10 + step))
+            average = kept * average + (1 - kept) * weights(net)
+            step += 1
+        rows.append((weights(net), average))
+    return rows
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.999])
+def test_the_average_of_the_weights_is_that_of_the_steps_one_would_write(decay):
+    trained, average = averaged_by_hand(3, decay)[-1]
+    found = weights(fit(TrainPlan(epochs=3, lr=0.05, average=decay))[0])
+    torch.testing.assert_close(found, average, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, trained, rtol=1e-2)
+
+
+def test_validation_sees_the_average_and_training_goes_on_from_what_was_trained():
+    plan = {"average": 0.9, "patience": 9}
+    net, log, after = judged([0.1, 0.5, 0.3, 0.2], epochs=4, **plan)
+    for found, (_, average) in zip(after, averaged_by_hand(4, 0.9), strict=True):
+        torch.testing.assert_close(found, average, rtol=1e-4, atol=1e-5)
+    assert torch.equal(weights(net), after[1])  # the best average, not the best trained weights
+    assert log.best_epoch == 2
+    plain = judged([0.1, 0.5, 0.3, 0.2], epochs=4, patience=9)[1]
+    assert [row["loss"] for row in log.curve] == [row["loss"] for row in plain.curve]
+
+
+def test_buffers_are_those_of_the_net_and_are_not_averaged():
+    def with_buffers():
+        torch.manual_seed(5)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    plain, _ = fit(TrainPlan(epochs=2, lr=0.05), net=with_buffers())
+    found, _ = fit(TrainPlan(epochs=2, lr=0.05, average=0.9), net=with_buffers())
+    assert torch.equal(found[1].running_mean, plain[1].running_mean)
+    assert found[1].num_batches_tracked == 14
+    assert not torch.equal(weights(found), weights(plain))
+
+
+def test_frozen_and_shared_weights_can_be_averaged():
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Linear(3, 1))
+    net[2].weight = net[0].weight
+    net[3].bias.requires_grad_(False)
+    bias = net[3].bias.clone()
+    fit(TrainPlan(epochs=2, lr=0.05, average=0.9), net=net)
+    assert torch.equal(net[3].bias, bias)
+    assert net[2].weight is net[0].weight
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1.0, 1.5])
+def test_an_average_that_keeps_all_or_nothing_is_refused(wrong):
+    with pytest.raises(ValidationError, match="average"):
+        TrainPlan(average=wrong)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_training_with_advice(bad):
     net = small_net()
-    with pytest.raises(TrainingDiverged, match=r"toy: the loss became (nan|inf) in epoch 1\. Lower lr \(now 0\.001\)"):
+    advice = r"toy: the loss became (nan|inf) in epoch 1, by step 7 of 7\. Lower lr \(now 0\.001\), set clip\.$"
+    with pytest.raises(TrainingDiverged, match=advice):
         fit(TrainPlan(epochs=2), net=net, loss=lambda batch: {"x": squares(net, batch) * bad}, name="toy")
+
+
+def test_the_advice_names_what_is_set():
+    net, run = small_net(), replace(RUN, precision="bf16")
+    with pytest.raises(TrainingDiverged, match=r"lower clip \(now 2\) or use --precision fp32 \(now bf16\)\.$"):
+        fit(TrainPlan(clip=2.0), net=net, run=run, loss=lambda batch: {"x": squares(net, batch) * torch.nan})
+
+
+@pytest.mark.parametrize(("every", "asked"), [(50, 14), (3, 10), (1, 8)])
+def test_an_epoch_whose_loss_is_no_number_is_not_waited_for(every, asked, monkeypatch):
+    """The loss becomes nan at the eighth step, the first of the second epoch."""
+    monkeypatch.setattr(mishaps, "CHECKED_EVERY", every)
+    net, calls = small_net(), []
+
+    def loss(batch):
+        calls.append(batch)
+        return {"x": squares(net, batch) * (torch.nan if len(calls) >= 8 else 1)}
+
+    step = asked - 7
+    with pytest.raises(TrainingDiverged, match=rf"the loss became nan in epoch 2, by step {step} of 7"):
+        fit(TrainPlan(epochs=3), net=net, loss=loss)
+    assert len(calls) == asked
+
+
+class Explodes(torch.autograd.Function):
+    """A loss that is a number with a gradient that is none: it shows only at the next step."""
+
+    @staticmethod
+    def forward(context, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.nan
+
+
+@pytest.mark.parametrize("spoil", [lambda loss: loss * torch.nan, Explodes.apply], ids=["loss", "gradient"])
+def test_what_diverged_is_not_kept_and_the_checkpoint_before_is(spoil, tmp_path):
+    plan, folder = TrainPlan(epochs=4, lr=0.05), tmp_path / "c"
+    stopped_after(3, folder, plan)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    net, seen = small_net(dropout=0.4), []
+
+    def loss(batch):
+        seen.append(batch)
+        plain = squares(net, batch)
+        return {"x": spoil(plain) if len(seen) == 7 else plain}  # the last step of the epoch
+
+    with pytest.raises(TrainingDiverged, match=rf"in epoch 4.*The checkpoint of epoch 3 is kept in {folder}\.$"):
+        fit(plan, net=net, loss=loss, run=replace(RUN, checkpoints=folder, resume=True))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines"),
+        RuntimeError("CUDA error: out of memory"),
+        MemoryError("Unable to allocate 7.11 PiB for an array"),
+        MemoryError(),
+    ],
+)
+def test_where_memory_ends_the_error_names_the_settings_to_lower(error, tmp_path):
+    plan, run = TrainPlan(epochs=4, lr=0.05), replace(RUN, checkpoints=tmp_path / "c", resume=True)
+    stopped_after(2, tmp_path / "c", plan)
+
+    def loss(batch):
+        raise error
+
+    told = str(error).split("\n")[0].rstrip(".") or "no memory"
+    with pytest.raises(TooLarge) as raised:
+        fit(plan, loss=loss, run=run, name="toy")
+    assert str(raised.value) == (
+        f"toy: out of memory on cpu in epoch 3 ({told}). Lower batch_tokens, dim or length, or set "
+        f"plan.checkpoint_activations. The checkpoint of epoch 2 is kept in {tmp_path / 'c'}."
+    )
+    whole, _ = fit(plan, net=small_net(dropout=0.4))
+    assert torch.equal(weights(fit(plan, net=small_net(dropout=0.4), run=run)[0]), weights(whole))
+
+
+def test_on_a_gpu_the_precision_is_named_too():
+    gpu = mishaps.Mishaps("toy", TrainPlan(), RUN, torch.device("cuda"), "fp32", SimpleNamespace(epochs_done=0))
+    with pytest.raises(TooLarge, match="or use --precision bf16"), gpu.memory_explained():
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def loss(batch):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        fit(TrainPlan(epochs=1), loss=loss)
 
 
 class Recorded(torch.optim.AdamW):
@@ -223,6 +396,11 @@ def test_a_plan_that_makes_no_sense_is_refused(wrong):
         TrainPlan(**wrong)
 
 
+def test_momentum_is_refused_where_the_optimizer_has_none():
+    with pytest.raises(ValidationError, match=r"momentum \(0.9\) is a setting of optimizer adagrad; adamw has betas"):
+        TrainPlan(momentum=0.9)
+
+
 def test_bf16_on_a_cpu_trains_and_weights_stay_float32():
     net, log = fit(TrainPlan(epochs=20, lr=0.05), run=replace(RUN, precision="bf16"))
     assert log.curve[-1]["loss"] < 0.6 * log.curve[0]["loss"]
@@ -264,52 +442,6 @@ def test_progress_and_log_are_told(monkeypatch):
 # Resuming.
 
 
-def tiny_log() -> Dataset:
-    rng = np.random.default_rng(3)
-    user, item = np.repeat(np.arange(30), 6), rng.integers(0, 12, 180)
-    return Dataset.from_arrays(Vocab(np.arange(30)), Vocab(np.arange(12)), user, item, ordered=True)
-
-
-SETTINGS = SASRec(
-    dim=8,
-    length=6,
-    layers=1,
-    dropout=0.3,
-    negatives=5,
-    batch_tokens=48,
-    plan=TrainPlan(epochs=4, lr=0.01, schedule="cosine"),
-)
-
-
-def fit_sasrec(checkpoints: Path | None, *, resume: bool = False, die_at_batch: int | None = None) -> dict:
-    """The fitted arrays; dies without a word in the middle of an epoch where asked."""
-    plain, done = sasrec._next_item_loss, 0
-
-    def loss(*arguments):
-        nonlocal done
-        done += 1
-        if done == die_at_batch:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sasrec, "_next_item_loss", loss)
-        run = Run(seed=9, device="cpu", precision="fp32", checkpoints=checkpoints, resume=resume)
-        return SETTINGS.fit(tiny_log(), run=run).state()
-
-
-def test_killed_in_the_middle_of_an_epoch_and_resumed_it_is_as_if_nothing_had_been(tmp_path):
-    folder = tmp_path / "checkpoints"
-    killed = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoints"]
-    assert json.loads((folder / "checkpoint.json").read_text())["epochs_done"] == 2
-    resumed, whole = fit_sasrec(folder, resume=True), fit_sasrec(None)
-    assert resumed.keys() == whole.keys()
-    for name, array in whole.items():
-        assert np.array_equal(resumed[name], array), name
-
-
 def stopped_after(epochs, folder, plan, **more):
     """A net whose training was interrupted after some epochs."""
     net, seen = small_net(dropout=0.4), 0
@@ -349,6 +481,25 @@ def test_counters_best_weights_and_patience_are_resumed_too(tmp_path):
     assert not again.training
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_what_adagrad_remembers_is_resumed_too(tmp_path, momentum):
+    plan = TrainPlan(epochs=5, optimizer="adagrad", lr=0.05, momentum=momentum)
+    stopped_after(3, tmp_path / "c", plan)
+    run = replace(RUN, checkpoints=tmp_path / "c", resume=True)
+    resumed, _ = fit(plan, net=small_net(dropout=0.4), run=run)
+    assert torch.equal(weights(resumed), weights(fit(plan, net=small_net(dropout=0.4))[0]))
+
+
+def test_the_average_is_resumed_beside_the_weights(tmp_path):
+    plan = TrainPlan(epochs=5, lr=0.05, average=0.9)
+    whole, _ = fit(plan, net=small_net(dropout=0.4))
+    stopped_after(3, tmp_path / "c", plan)
+    run = replace(RUN, checkpoints=tmp_path / "c", resume=True)
+    for _ in range(2):  # interrupted, and done
+        resumed, _ = fit(plan, net=small_net(dropout=0.4), run=run)
+        assert torch.equal(weights(resumed), weights(whole))
+
+
 def test_without_a_checkpoint_resuming_begins_at_the_beginning(tmp_path):
     run = replace(RUN, checkpoints=tmp_path / "c", resume=True)
     assert torch.equal(weights(fit(TrainPlan(epochs=2), run=run)[0]), weights(fit(TrainPlan(epochs=2))[0]))
@@ -371,7 +522,7 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
     fit(plan, run=run, identity="this data")
 
 
-@pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint.safetensors"])
+@pytest.mark.parametrize("name", ["checkpoint.json", "epoch-2.safetensors"])
 @pytest.mark.parametrize("damage", ["torn", "edited", "empty"])
 def test_a_torn_or_edited_checkpoint_is_refused_with_the_file_named(tmp_path, name, damage):
     plan = TrainPlan(epochs=3)
@@ -387,8 +538,8 @@ def test_a_torn_or_edited_checkpoint_is_refused_with_the_file_named(tmp_path, na
 def test_a_checkpoint_without_its_weights_is_refused(tmp_path):
     plan = TrainPlan(epochs=3)
     stopped_after(2, tmp_path / "c", plan)
-    (tmp_path / "c" / "checkpoint.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"checkpoint\.safetensors is torn or was edited"):
+    (tmp_path / "c" / "epoch-2.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"epoch-2\.safetensors is torn or was edited"):
         fit(plan, run=replace(RUN, checkpoints=tmp_path / "c", resume=True))
 
 
@@ -398,12 +549,6 @@ def test_a_folder_of_other_things_does_not_become_a_checkpoint(tmp_path):
         fit(TrainPlan(epochs=1), run=replace(RUN, checkpoints=tmp_path))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    # There are four batches in an epoch, so this is in the middle of the third.
-    fit_sasrec(Path(sys.argv[1]), die_at_batch=10)
-
-
 def test_a_validation_score_that_is_no_number_stops_the_fit_and_says_so():
-    with pytest.raises(TrainingDiverged, match=r"validation score of epoch 1 is not a number. Lower lr"):
+    with pytest.raises(TrainingDiverged, match=r"validation score is not a number in epoch 1\. Lower lr"):
         fit(TrainPlan(epochs=2), validate=lambda: float("nan"))

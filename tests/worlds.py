@@ -1,10 +1,11 @@
 """Tiny worlds in which one family of models must be right and a simpler one cannot be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foretaste.catalog import Catalog, Category, Table
 from foretaste.dataset import Dataset
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
@@ -73,6 +74,30 @@ def lopsided(items: int = 20, users: int = 500, steps: int = 8) -> Lopsided:
     train = log(np.repeat(np.arange(users), steps), rng.choice(items, users * steps, p=odds), items=items)
     asked = rng.choice(items, (100, steps), p=odds)
     return Lopsided(train, Queries(Ragged.from_lists(list(asked))), odds)
+
+
+@dataclass(frozen=True, eq=False)
+class Clubs:
+    """Two clubs with items of their own genre; the last of each club's six items was never met."""
+
+    newcomers: World  # one of each club without a history: everybody begins with the first item of their club
+    regulars: World  # who met all items of their club but the last
+
+
+def clubs(users: int = 120, items: int = 6) -> Clubs:
+    rng = np.random.default_rng(7)
+    club = np.arange(users) % 2
+    walks = np.array([[0, *rng.permutation(np.arange(1, items - 1))] for _ in range(users)]) + club[:, None] * items
+    train = log(np.repeat(np.arange(users), items - 1), walks.ravel(), items=2 * items)
+    genre = Category.from_list(["dance"] * items + ["chess"] * items)
+    people = Table(users, {"club": Category.from_list([("dance", "chess")[each] for each in club])})
+    train = replace(train, catalog=Catalog(Table(2 * items, {"genre": genre}), people))
+    both = Table(2, {"club": Category.from_list(["dance", "chess"])})
+    met = [list(range(items - 1)), list(range(items, 2 * items - 1))]
+    return Clubs(
+        World(train, Queries(Ragged.empty(2), user_features=both), np.array([0, items])),
+        World(train, Queries(Ragged.from_lists(met)), np.array([items - 1, 2 * items - 1])),
+    )
 
 
 def fashion(users: int = 100) -> World:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from foretaste.events import Columns, read_events, read_impressions, validate_events
     from foretaste.models import MODELS
     from foretaste.models.als import ALS
+    from foretaste.models.bert4rec import BERT4Rec
     from foretaste.models.ease import EASE
+    from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
+    from foretaste.models.gru4rec import GRU4Rec
+    from foretaste.models.hstu import HSTU
     from foretaste.models.itemknn import ItemKNN
     from foretaste.models.popular import Popular
     from foretaste.models.recentpopular import RecentPopular
@@ -32,12 +36,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ALS": "models.als",
+    "BERT4Rec": "models.bert4rec",
     "Catalog": "catalog",
     "Columns": "events",
     "Dataset": "dataset",
     "EASE": "models.ease",
+    "EnhancedBERT4Rec": "models.enhancedbert4rec",
     "EventKinds": "dataset",
     "ForetasteError": "errors",
+    "GRU4Rec": "models.gru4rec",
+    "HSTU": "models.hstu",
     "Holdout": "query",
     "Impressions": "dataset",
     "ItemKNN": "models.itemknn",
@@ -69,12 +77,16 @@ _MODULES = ("sources", "split")
 __all__ = [
     "ALS",
     "EASE",
+    "HSTU",
     "MODELS",
+    "BERT4Rec",
     "Catalog",
     "Columns",
     "Dataset",
+    "EnhancedBERT4Rec",
     "EventKinds",
     "ForetasteError",
+    "GRU4Rec",
     "Holdout",
     "Impressions",
     "ItemKNN",

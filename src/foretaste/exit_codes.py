@@ -9,6 +9,7 @@ from typing import IO, Any
 import typer
 
 from foretaste.errors import ForetasteError, nearest
+from foretaste.memory import is_out_of_memory
 
 __all__ = ["exit_code"]
 
@@ -37,10 +38,8 @@ def exit_code(work: Callable[[], object]) -> int:
     except OSError as error:
         _forget(sys.stdout)
         return _fail(f"{error.filename or 'Standard output'}: {error.strerror or error}.")
-    except MemoryError:
-        return _fail(NO_MEMORY)
-    except RuntimeError as error:
-        if "allocate memory" not in str(error) and type(error).__name__ != "OutOfMemoryError":
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         return _fail(NO_MEMORY)
     return DONE

@@ -368,6 +368,8 @@ def _begin(out: Path, recipe: Recipe, resume: bool) -> None:
             shutil.rmtree(out / part, ignore_errors=True)
         for file in ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "report.html"):
             (out / file).unlink(missing_ok=True)
+    for unfinished in [*out.glob(".*"), *out.glob("*/.*")]:  # what a killed run was writing when it was killed
+        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     with staged_file(out / "recipe.yaml") as aside:
         aside.write_text(recipe.to_yaml(), encoding="utf-8")
 

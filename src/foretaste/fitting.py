@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from foretaste.answers import Protocol, holdout_of_events
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import DataError, MissingData
+from foretaste.errors import ConfigError, DataError, MissingData
 from foretaste.evaluation import Entry, Leaderboard, Trial
 from foretaste.models.popular import FixedRanking, Popular
 from foretaste.query import Holdout
 from foretaste.recommender import Model, Settings
 from foretaste.run import Run
+from foretaste.sequential import SequenceModel, SequenceSettings
 from foretaste.split import Split
 from foretaste.split.parts import from_end, impressions_before, part_of_users
 from foretaste.storage import check_place
@@ -65,6 +66,7 @@ def train_bundle(
     by: ValidateBy | None = None,
     refit: bool = False,
     histories: bool = True,
+    eight_bit: bool = False,
     resume: bool = False,
 ) -> Model:
     """Fit on a log, choose the epoch by what is held out, and write the bundle.
@@ -73,9 +75,15 @@ def train_bundle(
         by: What is held out; None: the last event of each user where the order is meant, else nothing.
         refit: Then fit so many epochs on everything, the held-out part included.
         histories: Store the users' histories, of the whole log, in the bundle.
+        eight_bit: Keep the weights of a network as int8; the quality that the bundle states is then that of those.
         resume: Go on from the checkpoint that an interrupted fit left beside ``out``.
+
+    Raises:
+        ConfigError: ``eight_bit`` is asked of a model that is no network.
     """
-    data.require(settings.needs, type(settings).__name__)
+    if eight_bit and not isinstance(settings, SequenceSettings):
+        raise ConfigError(f"{settings.called()} is no network, so it has no weights to keep in 8 bits.")
+    data.require(settings.required, type(settings).__name__)
     check_place(out, marker="model.json")  # a place that cannot be written shows now, not after the fit
     if by is None:
         by = "last"
@@ -90,22 +98,28 @@ def train_bundle(
     run = replace(run, checkpoints=checkpoints, resume=resume)
     begun = time.perf_counter()
     try:
-        model = settings.fit(train, validation, run)
+        chosen = settings.fit(train, validation, run)
     except DataError as error:
         if validation is None or isinstance(error, MissingData):
             raise
         raise DataError(f"{error} Events are held out for validation; --validate-by none learns from all.") from error
-    run.log(f"{model.name}: fitted on {len(train):,} events in {time.perf_counter() - begun:.1f} s")
+    run.log(f"{chosen.name}: fitted on {len(train):,} events in {time.perf_counter() - begun:.1f} s")
+    model = _to_keep(chosen, eight_bit)
     if validation is not None:
-        model.metrics = _validated(model, train, validation, run)
+        metrics = _validated(model, train, validation, run)
         if refit:
-            model = refitted(model, data, run)
+            model = _to_keep(refitted(chosen, data, run), eight_bit)
+        model.metrics = metrics
     if histories:
         model = model.with_histories(data)
     model.save(out)
     for folder in (checkpoints, checkpoints.with_name(checkpoints.name + "-refit")):
         shutil.rmtree(folder, ignore_errors=True)
     return model
+
+
+def _to_keep(model: Model, eight_bit: bool) -> Model:
+    return model.in_eight_bits() if eight_bit and isinstance(model, SequenceModel) else model
 
 
 def validation_part(data: Dataset, by: Literal["last", "time"]) -> tuple[Dataset, Holdout]:

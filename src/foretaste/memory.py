@@ -1,13 +1,15 @@
 """This machine: what it is, how much memory there is, and how much this process took at its peak."""
 
+import ctypes
 import os
 import platform
 import resource
 import sys
 from pathlib import Path
 
-__all__ = ["available_memory", "forget_peak", "machine", "peak_memory"]
+__all__ = ["available_memory", "forget_peak", "is_out_of_memory", "keep_freed_memory", "machine", "peak_memory"]
 
+MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt, from malloc.h
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -32,6 +34,22 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed instead of giving it back to the system; only glibc can.
+
+    A training step frees and takes the same large arrays again and again, and each time the system would have to fill
+    them with zeros: a tenth to a quarter of a step on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_MAX, 0)
+        library.mallopt(TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
+    except (OSError, AttributeError):
+        pass
+
+
 def available_memory() -> int | None:
     """Bytes that could be taken without swapping; None where the system does not say."""
     try:
@@ -41,6 +59,14 @@ def available_memory() -> int | None:
     except OSError:
         pass
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of Python, NumPy or torch, means that memory could not be had, on a CPU or a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said)
 
 
 def machine() -> dict[str, str | int]:

@@ -57,6 +57,11 @@ class Settings(BaseModel, ABC):
     needs: ClassVar[Needs] = Needs.NOTHING
     iterative: ClassVar[bool] = False  # learns in epochs, the best of which validation chooses
 
+    @property
+    def required(self) -> Needs:
+        """What these settings read of a dataset: ``needs``, and what an option adds to it."""
+        return self.needs
+
     def for_epochs(self, epochs: int) -> Self:
         """The same settings with a fixed number of epochs, to refit on all data; only iterative models have any."""
         return self
@@ -72,7 +77,7 @@ class Settings(BaseModel, ABC):
             MissingData: ``train`` lacks something that the model needs.
             DataError: ``train`` has no events.
         """
-        train.require(self.needs, type(self).__name__)
+        train.require(self.required, type(self).__name__)
         if not len(train):
             raise DataError(f"{train.name} has no events to fit {type(self).__name__} on.")
         return self._fit(train, validation, run or Run())
@@ -161,7 +166,7 @@ class Model(ABC):
             UnknownName: An item is not in the catalogue.
             ConfigError: The model knows no likeness between items.
         """
-        raise ConfigError(f"{self.name} knows no likeness between items; itemknn, ease, als and sasrec do.")
+        raise ConfigError(f"{self.name} knows no likeness between items; itemknn, ease, als and all networks do.")
 
     def with_histories(self, data: Dataset) -> Self:
         """This model with the histories of all users in ``data``, so that users can be asked for by their ids.
@@ -407,12 +412,16 @@ class VectorModel(Model):
         """(queries, items) inner products; -inf at items that the model cannot know, NaN rows = no answer."""
         return self._scores(queries).numpy()
 
+    def likeness_vectors(self) -> NDArray[np.float32]:
+        """(items, dim) whose cosine is the likeness of two items; by default the item vectors."""
+        return self.item_vectors()
+
     def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
-        """By the cosine between item vectors."""
+        """By the cosine between the vectors of likeness."""
         import torch
 
         index = self._known(items)
-        vectors = self.item_vectors()
+        vectors = self.likeness_vectors()
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
         scores = torch.from_numpy(unit[index] @ unit.T)
         return similar(self, index, scores, k, self.answerable())

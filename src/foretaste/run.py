@@ -35,6 +35,7 @@ class Run:
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1" ...
     threads: int | None = None  # None: as many as torch takes
     precision: Precision = "auto"  # "auto": bf16 where the device computes in it, else fp32
+    compile: bool = False  # compile the blocks of networks while they learn: a minute at first, then faster steps
     checkpoints: Path | None = None  # folder for checkpoints of this fit; None: no checkpoints
     resume: bool = False  # go on from the checkpoint, if there is one
     log: Log = field(default=silent, compare=False)

@@ -5,19 +5,22 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel
 from torch import Tensor, nn
 
-from foretaste.errors import BundleError, ConfigError, TrainingDiverged
+from foretaste.checkpoints import TrainingState, TrainLog
+from foretaste.computing import blocks_computed, check_compiler
+from foretaste.errors import ConfigError
+from foretaste.memory import keep_freed_memory
+from foretaste.mishaps import Mishaps
+from foretaste.optimizers import optimizer_of
 from foretaste.run import Precision, Run
-from foretaste.storage import checksum, read_json, sealed, staged_folder, write_sealed
+from foretaste.train_plan import TrainPlan
 
 __all__ = ["TrainLog", "TrainPlan", "device_of", "train"]
 
@@ -33,42 +36,6 @@ class Batch(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-class TrainPlan(BaseModel):
-    """How a network is optimised."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: PositiveInt = 100
-    lr: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 0.0
-    betas: tuple[float, float] = (0.9, 0.98)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: NonNegativeInt = 0
-    floor: float = Field(default=0.0, ge=0, le=1)
-    """The cosine ends at this share of ``lr``."""
-    clip: PositiveFloat | None = None
-    """The largest norm that the gradient of all parameters together may have."""
-    accumulate: PositiveInt = 1
-    """Batches per optimiser step."""
-    patience: PositiveInt | None = 10
-    """Stop when validation has not improved for so many validations. None: never."""
-    validate_every: PositiveInt = 1
-    """Epochs between validations."""
-
-
-@dataclass
-class TrainLog:
-    """What happened, one row per epoch: epoch, loss (and each named loss), seconds, events_per_second, validation."""
-
-    curve: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0  # counted from 1; the last epoch where there was no validation
-    best_score: float | None = None
-    stopped_early: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def train(
     net: nn.Module,
     batches: Callable[[int], Sequence[AnyBatch]],
@@ -82,6 +49,8 @@ def train(
 ) -> TrainLog:
     """Optimise ``net`` in place; on return it is in eval mode and holds the best weights.
 
+    With ``plan.average`` it is the average of the weights that is judged and kept.
+
     The mean of the losses over the batches of a step is what is minimised; several named losses add up. Random draws
     (dropout) are seeded anew for each epoch, so a run resumed from a checkpoint ends with the weights of one
     that was never interrupted.
@@ -94,33 +63,41 @@ def train(
         identity: What a checkpoint must agree in to be resumed: settings and data.
 
     Raises:
-        TrainingDiverged: A loss is infinite or not a number.
-        ConfigError: The checkpoint to resume from is of another identity, or the device cannot do the precision.
+        TrainingDiverged: A loss or a weight is infinite or not a number. The checkpoint of the epoch before is kept.
+        TooLarge: Memory ended, on the CPU or the GPU.
+        ConfigError: The checkpoint to resume from is of another identity, the device cannot do the precision, there is
+            no compiler, or the network has no blocks to compute again.
     """
     device, precision = device_of(run), precision_of(run)
+    if run.compile:
+        check_compiler(device)
+    keep_freed_memory()
     # Placed here, because Accelerate keeps to the first device of a process, and a later fit may name another.
     accelerator = Accelerator(device_placement=False)
     net.to(device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay)
+    optimizer = optimizer_of(plan, net.parameters())
     wrapped, optimizer_ = accelerator.prepare(net, optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    state = _State(net, optimizer, scaler, f"{identity} {plan.model_dump_json()}")
+    state = TrainingState(net, optimizer, scaler, f"{identity} {plan.model_dump_json()}", plan.average)
     if run.resume and run.checkpoints is not None:
         state.load(run.checkpoints, run)
-    for epoch in range(state.epochs_done, plan.epochs):
-        if state.log.stopped_early:
-            break
-        torch.manual_seed(run.seed_of(name, "epoch", epoch))
-        wrapped.train()
-        row = _epoch(
-            _Step(net, accelerator, optimizer_, scaler, plan, _autocast(device, precision)),
-            batches(epoch), loss, epoch, device, run, name, state,
-        )  # fmt: skip
-        net.eval()
-        _judge(state, row, epoch, plan, validate)
-        run.log(_sentence(name, row, plan.epochs), row)
-        if run.checkpoints is not None:
-            state.save(run.checkpoints)
+    mishaps = Mishaps(name, plan, run, device, precision, state)
+    step = _Step(net, accelerator, optimizer_, scaler, plan, _autocast(device, precision))
+    in_blocks = blocks_computed(net, name, again=plan.checkpoint_activations, compiled=run.compile)
+    with mishaps.memory_explained(), in_blocks:
+        for epoch in range(state.epochs_done, plan.epochs):
+            if state.log.stopped_early:
+                break
+            torch.manual_seed(run.seed_of(name, "epoch", epoch))
+            wrapped.train()
+            row = _epoch(step, batches(epoch), loss, epoch, mishaps)
+            net.eval()
+            mishaps.check_weights(net)
+            _judge(row, epoch, validate, mishaps)
+            state.epochs_done = epoch + 1
+            run.log(_sentence(name, row, plan.epochs), row)
+            if run.checkpoints is not None:
+                state.save(run.checkpoints)
     state.restore_best()
     net.eval()
     return state.log
@@ -193,143 +170,58 @@ def _epoch(
     batches: Sequence[Any],
     loss: Callable[[Any], Mapping[str, Tensor]],
     epoch: int,
-    device: torch.device,
-    run: Run,
-    name: str,
-    state: "_State",
+    mishaps: Mishaps,
 ) -> dict[str, float]:
     """Train one epoch; its row of the curve."""
+    plan, run, state, device = step.plan, mishaps.run, mishaps.state, mishaps.device
     began, events, sums, shown = time.perf_counter(), 0, torch.zeros(1, device=device), 0.0
-    steps = math.ceil(len(batches) / step.plan.accumulate)
+    steps = math.ceil(len(batches) / plan.accumulate)
     done = 0
-    for group in _groups(batches, step.plan.accumulate):
-        rate = step.plan.lr * _schedule(step.plan, state.steps_done, steps * step.plan.epochs)
+    for number, group in enumerate(_groups(batches, plan.accumulate), 1):
+        rate = plan.rate(state.steps_done, steps * plan.epochs)
         losses = torch.stack(step([batch.to(device) for batch in group], loss, rate))
         sums = sums + losses if done else losses
+        mishaps.check_losses(sums, number, steps)
         done += len(group)
-        state.steps_done += 1
+        state.step_done()
         events += sum(len(batch) for batch in group)
         if run.progress and time.perf_counter() - shown > 0.3:
             shown = time.perf_counter()
-            speed = events / (shown - began)
-            run.progress(name, epoch * len(batches) + done, step.plan.epochs * len(batches), f"{speed:,.0f} events/s")
+            note = f"{events / (shown - began):,.0f} events/s"
+            run.progress(mishaps.name, epoch * len(batches) + done, plan.epochs * len(batches), note)
     means = (sums / max(1, done)).tolist()
     seconds = time.perf_counter() - began
-    if not all(map(math.isfinite, means)):
-        raise TrainingDiverged(
-            f"{name}: the loss became {sum(means)} in epoch {epoch + 1}. Lower lr (now {step.plan.lr:g}), "
-            "set clip, or use --precision fp32."
-        )
     row = {"epoch": float(epoch + 1), "loss": sum(means)}
     if len(means) > 1:
         row |= {f"loss {called}": value for called, value in zip(step.names, means, strict=True)}
     return row | {"seconds": seconds, "events_per_second": events / max(seconds, 1e-9)}
 
 
-def _judge(
-    state: "_State", row: dict[str, float], epoch: int, plan: TrainPlan, validate: Callable[[], float] | None
-) -> None:
+def _judge(row: dict[str, float], epoch: int, validate: Callable[[], float] | None, mishaps: Mishaps) -> None:
     """Validate where it is due, remember the best weights, and decide whether to stop."""
-    log = state.log
+    plan, state, log = mishaps.plan, mishaps.state, mishaps.state.log
     log.curve.append(row)
-    state.epochs_done = epoch + 1
     if validate is None:
         log.best_epoch = epoch + 1
         return
     if (epoch + 1) % plan.validate_every and epoch + 1 < plan.epochs:
         return
-    with torch.no_grad():
+    with torch.no_grad(), state.weights_to_judge():
         row["validation"] = score = float(validate())
-    if math.isnan(score):
-        raise TrainingDiverged(f"The validation score of epoch {epoch + 1} is not a number. Lower lr, now {plan.lr:g}.")
-    if log.best_score is None or score > log.best_score:
-        log.best_epoch, log.best_score = epoch + 1, score
-        state.remember_best()
-        state.without_gain = 0
-    else:
-        state.without_gain += 1
+        mishaps.check_score(score)
+        if log.best_score is None or score > log.best_score:
+            log.best_epoch, log.best_score = epoch + 1, score
+            state.remember_best()
+            state.without_gain = 0
+        else:
+            state.without_gain += 1
     out_of_patience = plan.patience is not None and state.without_gain >= plan.patience
     log.stopped_early = out_of_patience and epoch + 1 < plan.epochs
-
-
-class _State:
-    """All that a checkpoint holds: weights, best weights, optimiser, scale of fp16, counters, curve."""
-
-    def __init__(
-        self, net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, identity: str
-    ) -> None:
-        self.net, self.optimizer, self.scaler, self.identity = net, optimizer, scaler, identity
-        self.log = TrainLog()
-        self.epochs_done = self.steps_done = self.without_gain = 0
-        self.best: dict[str, Tensor] | None = None
-
-    def remember_best(self) -> None:
-        self.best = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
-
-    def restore_best(self) -> None:
-        if self.best is not None:
-            self.net.load_state_dict(self.best)
-
-    def save(self, folder: Path) -> None:
-        moments = self.optimizer.state_dict()["state"]
-        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in (self.best or {}).items()}
-        for number, parts in moments.items():
-            tensors |= {f"optimizer.{number}.{part}": torch.as_tensor(value) for part, value in parts.items()}
-        with staged_folder(folder, marker="checkpoint.json") as aside:
-            save_file(
-                {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, aside / "checkpoint.safetensors"
-            )
-            counters = {
-                "identity": self.identity,
-                "epochs_done": self.epochs_done,
-                "steps_done": self.steps_done,
-                "without_gain": self.without_gain,
-                "log": self.log.to_json(),
-                "scaler": self.scaler.state_dict(),  # empty but under fp16
-                "weights": checksum(aside / "checkpoint.safetensors"),
-            }
-            write_sealed(aside / "checkpoint.json", counters)
-
-    def load(self, folder: Path, run: Run) -> None:
-        """Go on from a checkpoint; where there is none, from the beginning."""
-        if not (folder / "checkpoint.json").exists():
-            return
-        counters, weights = read_json(folder / "checkpoint.json"), folder / "checkpoint.safetensors"
-        if not isinstance(counters, dict) or not sealed(folder / "checkpoint.json"):
-            raise BundleError(f"{folder / 'checkpoint.json'} is torn or was edited. Run without --resume.")
-        if counters["identity"] != self.identity:
-            raise ConfigError(
-                f"The checkpoint in {folder} is of other settings or other data, so it cannot be resumed. "
-                "Run without --resume, or delete the folder."
-            )
-        if not weights.exists() or checksum(weights) != counters["weights"]:
-            raise BundleError(f"{weights} is torn or was edited. Run without --resume.")
-        tensors = load_file(weights)
-        self.net.load_state_dict(_under(tensors, "net"))
-        self.best = _under(tensors, "best") or None
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, "optimizer").items():
-            number, part = name.split(".", 1)
-            moments.setdefault(int(number), {})[part] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.epochs_done, self.steps_done = counters["epochs_done"], counters["steps_done"]
-        if counters["scaler"]:
-            self.scaler.load_state_dict(counters["scaler"])
-        self.without_gain, self.log = counters["without_gain"], TrainLog(**counters["log"])
-        run.log(f"resumed after epoch {self.epochs_done}", {"epoch": self.epochs_done})
 
 
 def identity_of(settings: BaseModel, fingerprint: str, run: Run) -> str:
     """What must be equal for a checkpoint to be resumed."""
     return json.dumps([type(settings).__name__, settings.model_dump(mode="json"), fingerprint, run.seed])
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
-    }
 
 
 def _groups(batches: Sequence[AnyBatch], size: int) -> Iterator[list[AnyBatch]]:
@@ -341,16 +233,6 @@ def _groups(batches: Sequence[AnyBatch], size: int) -> Iterator[list[AnyBatch]]:
             group = []
     if group:
         yield group
-
-
-def _schedule(plan: TrainPlan, step: int, steps: int) -> float:
-    """The share of ``lr`` at a step, counted from 0."""
-    if step < plan.warmup_steps:
-        return (step + 1) / plan.warmup_steps
-    if plan.schedule == "constant":
-        return 1.0
-    progress = (step - plan.warmup_steps) / max(1, steps - plan.warmup_steps)
-    return plan.floor + (1 - plan.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:

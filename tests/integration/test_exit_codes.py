@@ -42,13 +42,13 @@ def test_every_option_and_argument_has_help_with_an_example(name: str, foretaste
 
 
 LOG_COLUMNS = "--user-col --item-col --time-col --kind-col --value-col --session-col --ordered"
-HOW = "--seed --device --threads --precision --quiet"
+HOW = "--seed --device --threads --precision --compile --quiet"
 OPTIONS = {
     "run": f"--models --seeds --max-queries --data-dir --out --set --resume {HOW}",
     "datasets": "--data-dir --json",
     "validate": f"--items --users {LOG_COLUMNS} --kinds --min-value --json",
-    "train": f"--model --out --items --users --validate-by --refit --with-histories --set --resume {LOG_COLUMNS} "
-    f"--kinds --min-value {HOW}",
+    "train": "--model --out --items --users --validate-by --refit --with-histories --eight-bit --set --resume "
+    f"{LOG_COLUMNS} --kinds --min-value {HOW}",
     "recommend": "--user --users --history --queries -k --keep-seen --exclude-kinds --only --exclude --events --out "
     f"--json --quiet {LOG_COLUMNS}",
     "similar": "--item -k --out --json",
@@ -278,6 +278,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(process: Call, foreta
     work.communicate(timeout=60)
     assert (tmp_path / "r/models/ease/model.json").exists()
     assert not (tmp_path / "r/models/sasrec").exists()
+    (tmp_path / "r/checkpoints/.sasrec-cut-off").mkdir()  # as of one that was killed while it wrote a checkpoint
     ended = foretaste("run", recipe, "--out", tmp_path / "r", "--resume")
     assert ended.code == 0
     for finished in ("popular", "recentpopular", "itemknn", "ease"):

@@ -2,7 +2,11 @@
 
 from foretaste.errors import UnknownName
 from foretaste.models.als import ALS
+from foretaste.models.bert4rec import BERT4Rec
 from foretaste.models.ease import EASE
+from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
+from foretaste.models.gru4rec import GRU4Rec
+from foretaste.models.hstu import HSTU
 from foretaste.models.itemknn import ItemKNN
 from foretaste.models.popular import Popular
 from foretaste.models.recentpopular import RecentPopular
@@ -12,7 +16,8 @@ from foretaste.recommender import Settings
 __all__ = ["MODELS", "model_settings"]
 
 MODELS: dict[str, type[Settings]] = {
-    each.called(): each for each in (Popular, RecentPopular, ItemKNN, EASE, ALS, SASRec)
+    each.called(): each
+    for each in (Popular, RecentPopular, ItemKNN, EASE, ALS, SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec)
 }
 
 

@@ -1,176 +1,121 @@
 """SASRec: attention over the history (Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from foretaste.batching import SequenceBatch, SequenceBatches, windows
-from foretaste.dataset import Dataset, Needs
-from foretaste.errors import DataError
-from foretaste.losses import full_softmax, sampled_softmax
-from foretaste.nets.attention import SelfAttentionBlock
+from foretaste.batching import Padded, SequenceBatch, Sequences
+from foretaste.dataset import Needs
+from foretaste.itemloss import ItemLossSettings
+from foretaste.nets.attention import Norm, RelativePlaces, Rotation, SelfAttentionBlock, causal_bias
 from foretaste.nets.dropout import Dropout
-from foretaste.nets.embeddings import ItemEmbedding
-from foretaste.query import Holdout, Queries
-from foretaste.ragged import PAD, Ragged
-from foretaste.recommender import About, Settings, VectorModel
-from foretaste.run import Run
-from foretaste.train import TrainPlan, device_of, identity_of, train
-from foretaste.validation import validation_score
+from foretaste.nets.embeddings import IntervalEmbedding, KindEmbedding, PlaceEmbedding
+from foretaste.ragged import PAD
+from foretaste.recommender import About
+from foretaste.sampling import Negatives
+from foretaste.sequential import SequenceNet, item_embedding
 
-__all__ = ["SASRec", "SASRecModel", "SASRecNet"]
-
-MOST_TOKENS = 12_800  # places in a batch where nothing else is asked: 64 full windows
+__all__ = ["SASRec", "SASRecNet"]
 
 
-class SASRec(Settings):
+class SASRec(ItemLossSettings):
     """Predicts each next item from those before it; the score is <state of the last place, item embedding>.
 
     Differs from the paper: cross-entropy over the whole catalogue instead of one sampled negative (Klenitskiy,
     Vasilev, "Turning Dross Into Gold Loss", RecSys 2023, show what that is worth), layer norm before each block, GELU,
-    AdamW, and windows that use every event of histories longer than ``length``.
+    AdamW, and windows that use every event of histories longer than ``length``. ``loss="bce"``, ``norm="post"`` and
+    ``positions="learned"`` come near the paper.
     """
 
-    needs = Needs.ORDER
-    iterative = True
-    dim: PositiveInt = 64
-    length: PositiveInt = 200
-    """How many of the latest events are read."""
-    layers: PositiveInt = 2
     heads: PositiveInt = 1
     inner: PositiveInt | None = None
     """Width of the position-wise network; None: four times ``dim``."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    negatives: PositiveInt | None = None
-    """Score against so many uniformly drawn items per batch instead of the whole catalogue."""
-    batch_tokens: PositiveInt | None = None
-    """Places per batch, padding included. None: a hundredth of an epoch, at least 1,024 and at most 12,800."""
-    plan: TrainPlan = TrainPlan()
+    positions: Literal["learned", "sinusoidal", "rotary", "relative"] = "learned"
+    """How places are told apart: vectors added to the items, queries and keys turned, or a bias per distance."""
+    norm: Norm = "pre"
+    time_intervals: bool = False
+    """Read how long after the event before it each event came. Needs times."""
+    event_kinds: bool = False
+    """Read of what kind each event is. Needs kinds."""
+    item_features: bool = False
+    """Add to each item's vector what the catalogue says of it: categories, words, numbers. Needs item features."""
 
     @model_validator(mode="after")
-    def _heads_divide_dim(self) -> "SASRec":
+    def _fits_together(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        if self.positions == "rotary" and self.dim // self.heads % 2:
+            raise ValueError(
+                f"rotary positions need an even width per head; dim {self.dim} / heads {self.heads} is odd"
+            )
         return self
 
-    def _fit(self, train_data: Dataset, validation: Holdout | None, run: Run) -> "SASRecModel":
-        sequences = windows(train_data.histories, self.length)
-        if not len(sequences):
-            raise DataError(f"{train_data.name} has no user with two events, so SASRec has nothing to predict.")
-        torch.manual_seed(run.seed_of("sasrec", "weights"))
-        net = SASRecNet(len(train_data.items), self)
-        model = SASRecModel(self, About.of(train_data), net, run)
-        tokens = self.batch_tokens or int(np.clip(len(sequences.values) // 100, 1024, MOST_TOKENS))
+    @property
+    def required(self) -> Needs:
+        needed = self.needs
+        for wanted, need in (
+            (self.time_intervals, Needs.TIMES),
+            (self.event_kinds, Needs.KINDS),
+            (self.item_features, Needs.ITEM_FEATURES),
+        ):
+            needed |= need if wanted else Needs.NOTHING
+        return needed
 
-        def batches(epoch: int) -> SequenceBatches:
-            return SequenceBatches(sequences, tokens, run.rng("sasrec", "batches", epoch))
+    def read(self, sequences: Sequences) -> Sequences:
+        return sequences.only(times=self.time_intervals, kinds=self.event_kinds)
 
-        log = train(
-            net,
-            batches,
-            lambda batch: {"softmax": _next_item_loss(net, batch, self.negatives)},
-            self.plan,
-            run,
-            validate=validation_score(model, validation),
-            name="sasrec",
-            identity=identity_of(self, train_data.fingerprint, run),
-        )
-        model.training = log.to_json()
-        return model
+    def net(self, about: About) -> "SASRecNet":
+        return SASRecNet(about, self)
 
-    def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "SASRecModel":
-        net = SASRecNet(len(about.items), self)
-        net.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-        return SASRecModel(self, about, net.eval(), Run())
-
-    def for_epochs(self, epochs: int) -> "SASRec":
-        return self.model_copy(update={"plan": self.plan.model_copy(update={"epochs": epochs, "patience": None})})
-
-    def memory_needed(self, counts: Mapping[str, int]) -> int:
-        weights = counts["items"] * self.dim + self.length * self.dim + self.layers * 12 * self.dim**2
-        activations = (self.batch_tokens or MOST_TOKENS) * self.dim * (2 + 20 * self.layers)
-        # Weights, their gradient, two moments, the best copy; and the logits of a chunk in the loss.
-        return 4 * (5 * weights + activations + 3 * 512 * counts["items"]) + 8 * counts["events"]
+    def losses(self, net: "SASRecNet", batch: SequenceBatch) -> Mapping[str, Tensor]:
+        vectors = net.item_vectors()
+        wanted = batch.targets != PAD
+        states = net(batch.history, vectors)[wanted]
+        return self.item_loss(states, vectors, batch.targets[wanted], net.negatives)
 
 
-class SASRecNet(nn.Module):
+class SASRecNet(SequenceNet):
     """Item and place embeddings, attention blocks, a last norm."""
 
-    def __init__(self, items: int, settings: SASRec) -> None:
+    def __init__(self, about: About, settings: SASRec) -> None:
         super().__init__()
-        self.length = settings.length
-        self.items = ItemEmbedding(items, settings.dim)
-        self.places = nn.Parameter(torch.zeros(settings.length, settings.dim))
-        nn.init.normal_(self.places, std=0.02)
+        dim, heads, length = settings.dim, settings.heads, settings.length
+        self.items = item_embedding(about, dim, settings.item_features)
+        self.intervals = IntervalEmbedding(dim) if settings.time_intervals else None
+        self.kinds = KindEmbedding(len(about.kinds), dim) if settings.event_kinds else None
+        added = settings.positions in ("learned", "sinusoidal")
+        self.places = PlaceEmbedding(length, dim, learned=settings.positions == "learned") if added else None
+        self.rotation = Rotation(length, dim // heads) if settings.positions == "rotary" else None
+        self.distances = RelativePlaces(length, heads) if settings.positions == "relative" else None
         self.dropout = Dropout(settings.dropout)
-        inner = settings.inner or 4 * settings.dim
+        inner = settings.inner or 4 * dim
         self.blocks = nn.ModuleList(
-            SelfAttentionBlock(settings.dim, settings.heads, inner, settings.dropout) for _ in range(settings.layers)
+            SelfAttentionBlock(dim, heads, inner, settings.dropout, settings.norm) for _ in range(settings.layers)
         )
-        self.norm = nn.LayerNorm(settings.dim)
+        self.norm = nn.LayerNorm(dim) if settings.norm == "pre" else nn.Identity()
+        self.negatives = Negatives(about.popularity, settings.negatives_alpha)
 
-    def forward(self, history: Tensor) -> Tensor:
-        """States (batch, length, dim) of right-padded histories (batch, length); those of padding mean nothing."""
-        states = self.items(history) * self.places.shape[1] ** 0.5
-        states = self.dropout(states + self.places[: history.shape[1]])
+    def forward(self, history: Padded, vectors: Tensor | None = None) -> Tensor:
+        """States (batch, length, dim) of right-padded histories; those of padding mean nothing.
+
+        Args:
+            vectors: Those of all items, where they are known already.
+        """
+        length = history.items.shape[1]
+        states = self.items(history.items, vectors) * self.items.weight.shape[1] ** 0.5
+        if self.places is not None:
+            states = states + self.places(length)
+        if self.intervals is not None:
+            states = states + self.intervals(history.times_or_unknown())
+        if self.kinds is not None and history.kinds is not None:
+            states = states + self.kinds(history.kinds)
+        states = self.dropout(states)
+        bias = causal_bias(length, states.device)
+        if self.distances is not None:
+            bias = bias + self.distances(length)
         for block in self.blocks:
-            states = block(states)
+            states = block(states, bias, self.rotation)
         return torch.as_tensor(self.norm(states))
-
-
-class SASRecModel(VectorModel):
-    """A query's vector is the state after the last event of its history."""
-
-    settings: SASRec
-
-    def __init__(self, settings: SASRec, about: About, net: SASRecNet, run: Run) -> None:
-        super().__init__(settings, about)
-        self.net = net
-        self._run = run
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.net.state_dict().items()}
-
-    def item_vectors(self) -> NDArray[np.float32]:
-        return self.net.items.weight.detach().float().cpu().numpy()
-
-    def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
-        """The state of the last place; NaN for a history without an item met in training."""
-        history = self._met(queries).history.last(self.settings.length)
-        vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
-        asked = np.flatnonzero(history.lengths)
-        # Neighbours of similar length share a batch, so little is computed for padding.
-        asked = asked[np.argsort(history.lengths[asked], kind="stable")]
-        device = device_of(self._run)
-        net = self.net.to(device)
-        training = net.training
-        net.eval()
-        with torch.inference_mode():
-            for start in range(0, len(asked), 256):
-                rows = asked[start : start + 256]
-                vectors[rows] = _last_states(net, history.take(rows), device)
-        net.train(training)
-        return vectors
-
-
-def _next_item_loss(net: SASRecNet, batch: SequenceBatch, negatives: int | None) -> Tensor:
-    """Against the whole catalogue, or against so many uniform negatives; ``train`` has seeded the draw."""
-    states = net(batch.history)
-    wanted = batch.targets != PAD
-    targets, items = batch.targets[wanted], net.items.weight
-    if negatives is None:
-        return full_softmax(states[wanted], items, targets)
-    drawn = torch.randint(len(items), (negatives,), device=targets.device)
-    return sampled_softmax(states[wanted], items, targets, drawn)
-
-
-def _last_states(net: SASRecNet, history: Ragged, device: torch.device) -> NDArray[np.float32]:
-    items = torch.from_numpy(history.padded().astype(np.int64)).to(device)
-    last = torch.from_numpy(history.lengths - 1).to(device)
-    states = net(items)[torch.arange(len(items), device=device), last]
-    return np.asarray(states.float().cpu().numpy())

@@ -1,5 +1,6 @@
 """Dropout that does not wait for the random numbers."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +22,14 @@ class Dropout(nn.Module):
         """States of the same shape."""
         if not self.training or self.p == 0:
             return states
-        if states.device.type != "cpu":
+        if states.device.type != "cpu" or torch.compiler.is_compiling():  # compiled, torch's own draws are cheap
             return nn.functional.dropout(states, self.p)
-        dropped = min(255, round(self.p * 256))
-        draws = torch.empty(-(-states.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        keep = draws.view(torch.uint8)[: states.numel()].view(states.shape) >= dropped
-        return states * keep * (256 / (256 - dropped))
+        return states * _kept(states, min(255, round(self.p * 256)))
+
+
+def _kept(states: Tensor, dropped: int) -> Tensor:
+    """What to multiply the states by, in their own type: of two types, torch would multiply number by number."""
+    seed = int(torch.randint(2**63 - 1, (1,)))  # so that torch's seed decides
+    draws = np.random.Generator(np.random.SFC64(seed)).integers(0, 2**64, -(-states.numel() // 8), dtype=np.uint64)
+    keep = np.greater_equal(draws.view(np.uint8)[: states.numel()], dropped).view(np.int8)
+    return torch.from_numpy(keep).to(states.dtype).mul_(256 / (256 - dropped)).view(states.shape)

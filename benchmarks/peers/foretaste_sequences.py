@@ -1,0 +1,157 @@
+"""Our side of sequence_speed.py: trains an epoch, answers, or counts arithmetic whenever a line on stdin asks."""
+
+import json
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from foretaste.dataset import Dataset
+from foretaste.memory import peak_memory
+from foretaste.models import model_settings
+from foretaste.query import Holdout, Queries
+from foretaste.ragged import Ragged
+from foretaste.recipe import validated
+from foretaste.recommender import About, Model
+from foretaste.run import Run
+from foretaste.sequential import MOST_TOKENS, SequenceSettings
+from foretaste.train import precision_of
+from foretaste.vocab import Vocab
+
+MARK = "@answer "
+BATCHES = 5  # of which the arithmetic is counted
+SQUARE = 1024  # side of the matrices whose product gives the machine's rate
+
+
+class Reached(Exception):
+    """The score was reached, so the rest of the epochs is of no interest."""
+
+
+class Side:
+    """The data, the settings, and what was fitted."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        torch.set_num_threads(order["threads"])
+        given = np.load(order["events"])
+        users, items = (Vocab(np.arange(int(given[name]))) for name in ("users", "items"))
+        self.data = Dataset.from_arrays(users, items, given["user"], given["item"], ordered=True)
+        self.validation = [given[name] for name in ("validation_user", "validation_item") if name in given]
+        plan = {"epochs": order["epochs"], "patience": None, **order.get("plan", {})}
+        self.settings = validated(model_settings(order["model"]), {**order["settings"], "plan": plan}, order["model"])
+        self.order, self.epochs, self.score = order, plan["epochs"], order.get("until")
+        self.model: Model | None = None
+
+    def epoch(self) -> None:
+        """Fit, and answer after each epoch; the next begins when it is asked for."""
+        done = 0
+
+        def log(message: str, numbers: dict[str, float] | None = None) -> None:
+            nonlocal done
+            if numbers is None or "events_per_second" not in numbers:
+                return
+            done += 1
+            answer(seconds=numbers["seconds"], events=round(numbers["events_per_second"] * numbers["seconds"]))
+            if done < self.epochs:
+                sys.stdin.readline()
+
+        self.model = self.settings.fit(self.data, None, self.run(log))
+
+    def until(self) -> None:
+        """Fit until the validation score is reached; the answer counts the seconds of training alone."""
+        seconds, scores = [0.0], [0.0]
+
+        def log(message: str, numbers: dict[str, float] | None = None) -> None:
+            if numbers is None or "validation" not in numbers:
+                return
+            seconds.append(numbers["seconds"])
+            scores.append(numbers["validation"])
+            if scores[-1] >= self.score:
+                raise Reached
+
+        user, item = self.validation
+        holdout = Holdout(Queries.of_users(self.data, user), Ragged.from_lists(item[:, None]), name="validation")
+        with suppress(Reached):
+            self.settings.fit(self.data, holdout, self.run(log))
+        told = {"seconds": sum(seconds), "epochs": len(seconds) - 1, "best": max(scores)}
+        answer(**told, reached=max(scores) >= self.score, epoch_seconds=seconds[1:])
+
+    def recommend(self) -> None:
+        model, k = self.fitted(), self.order["k"]
+        known, ids = model.with_histories(self.data), self.data.users.lists()
+        queries = Queries.of_users(self.data)
+        begun = time.perf_counter()
+        known.recommend(ids, k).frame()
+        whole = time.perf_counter() - begun
+        begun = time.perf_counter()
+        vectors = model.query_vectors(queries)
+        encoded = time.perf_counter() - begun
+        known.query_vectors = lambda queries: vectors
+        begun = time.perf_counter()
+        known.recommend(queries, k)
+        answer(all=whole, vectors=encoded, lists=time.perf_counter() - begun)
+
+    def floor(self) -> None:
+        """Floating-point operations per trained event, forward and back, and how many a second the machine does."""
+        precision = precision_of(self.run())
+        answer(
+            flops_per_event=flops_per_event(self.settings, self.data),
+            flops_per_second=matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32),
+            precision=precision,
+        )
+
+    def about(self) -> None:
+        settings = self.settings.model_dump(mode="json")
+        answer(peak_bytes=peak_memory(), settings=settings, parameters=self.fitted().parameters)
+
+    def run(self, log: Any = None) -> Run:
+        run = Run(device="cpu", threads=self.order["threads"], precision=self.order["precision"])
+        return run if log is None else Run(run.seed, run.device, run.threads, run.precision, log=log)
+
+    def fitted(self) -> Any:
+        if self.model is None:
+            raise SystemExit("nothing is fitted yet: ask for all epochs first")
+        return self.model
+
+
+def flops_per_event(settings: SequenceSettings, data: Dataset) -> float:
+    """Matrix products of a few batches of an epoch, padding included, forward and back."""
+    net = settings.net(About.of(data)).train()
+    windows = settings.windows(settings.read(settings.histories(data)))
+    batches = settings.batches(windows, settings.batch_tokens or MOST_TOKENS, np.random.default_rng(0))
+    events = 0
+    with FlopCounterMode(display=False) as counter:
+        for number in range(min(BATCHES, len(batches))):
+            batch = batches[number]
+            torch.stack(list(settings.losses(net, batch).values())).sum().backward()
+            events += len(batch)
+    return counter.get_total_flops() / events
+
+
+def matrix_rate(kind: torch.dtype) -> float:
+    """Operations per second of a square matrix product, the best of a few."""
+    one, other = (torch.randn(SQUARE, SQUARE).to(kind) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        one @ other
+        seconds.append(time.perf_counter() - begun)
+    return 2 * SQUARE**3 / min(seconds)
+
+
+def answer(**told: Any) -> None:
+    print(MARK + json.dumps(told), flush=True)
+
+
+def main() -> None:
+    side = Side(json.loads(sys.stdin.readline()))
+    requests = {each.__name__: each for each in (side.epoch, side.until, side.recommend, side.floor, side.about)}
+    for line in sys.stdin:
+        requests[line.strip()]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""One row on one data set with one seed: fitted as the protocol has it, judged, and written down."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import machine, versions, write_result
+
+from foretaste.dataset import Dataset
+from foretaste.errors import ForetasteError
+from foretaste.evaluation import Entry, Trial
+from foretaste.evaluation.ratings import rating_rmse, target_values
+from foretaste.experiment import judged_as, load_data, split_data
+from foretaste.fitting import fit_chosen
+from foretaste.memory import forget_peak, peak_memory
+from foretaste.query import Holdout
+from foretaste.recommender import Model
+from foretaste.run import Run
+from foretaste.split import Split
+from foretaste.storage import read_json, write_json
+from foretaste.train import device_of, precision_of
+from quality.results import columns_of, kept_of_queries, place_of, read_result, rounded
+from quality.rows import Rows
+
+LIBRARIES = ("foretaste", "numpy", "scipy", "torch", "implicit")
+
+
+def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, command: str) -> Path:
+    """Fit, judge, and write the result of one row with one seed; returns where it stands.
+
+    A run with ``resume`` goes on from its last checkpoint, and does nothing where the result is there already.
+
+    Args:
+        work: A folder of this row and seed alone.
+        command: What made the result, to be told in it.
+    """
+    path, settings, recipe = place_of(rows.name, row, run.seed), rows.settings(row), rows.recipe
+    if run.resume and path.exists() and read_result(path).content["fingerprint"] == rows.fingerprint(row):
+        run.log(f"{path} is there already, of the same settings")
+        return path
+    if not run.resume:
+        forget(work)
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    about = {
+        "row": row,
+        "data": rows.name,
+        "seed": run.seed,
+        "fingerprint": rows.fingerprint(row),
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**machine(), "device": device_called(run), "threads": torch.get_num_threads()},
+        "precision": precision_of(run),
+        "versions": versions(LIBRARIES),
+    }
+    loaded = load_data(recipe.data, recipe.split.kind, data_dir, run)
+    split = judged_as(split_data(recipe, loaded, data_dir), recipe.evaluation)
+    for sentence in (*split.protocol["sentences"], *split.leaks.sentences()):
+        run.log(f"split: {sentence}")
+    # Seed 0, so that every fit is asked the same queries where a sample of them is drawn.
+    trial = Trial.of(
+        split.test, train=split.final, k=recipe.evaluation.k, max_queries=recipe.evaluation.max_queries, seed=0
+    )
+    spent = Spent(work / "spent.json", run)
+    model = fit_chosen(settings, split, replace(run, checkpoints=work / "checkpoints" / "fit", log=spent.log))
+    costs = spent.told()
+    model.save(work / "model")
+    entry = trial.entry(row, model, run.log)
+    content = {
+        **about,
+        "dataset": {
+            "name": loaded.data.name,
+            "fingerprint": loaded.data.fingerprint,
+            "counts": {**loaded.data.counts(), "train_events": len(split.final)},
+        },
+        "protocol": _protocol(split, trial),
+        "model": settings.called(),
+        "settings": settings.model_dump(mode="json"),
+        "parameters": model.parameters,
+        **_training(model, costs),
+        "metrics": _metrics(entry),
+        "rating_rmse": rounded(rating_error(model, loaded.data, trial.holdout, run)),
+        "recommend_seconds": entry.recommend_seconds,
+        "per_query": kept_of_queries(entry, trial),
+    }
+    write_result(path, content)
+    forget(work)
+    return path
+
+
+def forget(work: Path) -> None:
+    """Remove what a killed run is gone on with."""
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    (work / "spent.json").unlink(missing_ok=True)
+
+
+class Spent:
+    """Seconds and peak memory of a fit over all the processes that it took, kept in a file for the next of them."""
+
+    def __init__(self, path: Path, run: Run) -> None:
+        earlier: dict[str, Any] = read_json(path) if path.exists() else {}
+        self._path, self._log = path, run.log
+        self._begun, self._before = time.perf_counter(), float(earlier.get("fit_seconds", 0))
+        self._processes = int(earlier.get("processes", 0)) + 1
+        self._measured, self._peak = forget_peak(), earlier.get("peak_memory_mb")
+
+    def log(self, message: str, numbers: dict[str, float] | None = None) -> None:
+        """Pass a message on; it comes after each epoch, so it is the moment to write down what was spent."""
+        write_json(self._path, self.told())
+        self._log(message, numbers)
+
+    def told(self) -> dict[str, Any]:
+        """fit_seconds; processes; peak_memory_mb, None where the system cannot say."""
+        if self._measured:
+            self._peak = max(self._peak or 0.0, peak_memory() / 2**20)
+        seconds = self._before + time.perf_counter() - self._begun
+        return {"fit_seconds": seconds, "processes": self._processes, "peak_memory_mb": self._peak}
+
+
+def rating_error(model: Any, data: Dataset, holdout: Holdout, run: Run) -> float | None:
+    """The rmse of the ratings that a model predicts for the targets; None where there are none, or it predicts none."""
+    if data.value is None or not hasattr(model, "pair_ratings"):
+        return None
+    try:
+        return rating_rmse(model, holdout, target_values(data, holdout))
+    except ForetasteError as error:
+        run.log(f"no ratings are judged: {error}")
+        return None
+
+
+def device_called(run: Run) -> str:
+    """The device of a run in words."""
+    device = device_of(run)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _protocol(split: Split, trial: Trial) -> dict[str, Any]:
+    sentences = [*split.protocol["sentences"], trial.about_seen()]
+    return {**split.protocol, **trial.protocol(), "sentences": sentences, "leaks": split.leaks.sentences()}
+
+
+def _training(model: Model, costs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the fit chose and cost, and its learning curve."""
+    told = dict(model.training)
+    curve = told.pop("curve", [])
+    # The first epoch also pays for what is done once.
+    rates = [each["events_per_second"] for each in (curve[1:] or curve) if "events_per_second" in each]
+    rate = float(np.median(rates)) if rates else None
+    training = {**told, "epochs": len(curve), "events_per_second": rate, **costs}
+    return {"training": rounded(training), "curve": columns_of(curve)}
+
+
+def _metrics(entry: Entry) -> dict[str, Any]:
+    """Means with intervals over the test queries."""
+    return {name: rounded(interval.json()) for name, interval in entry.metrics.items()}

@@ -1,0 +1,162 @@
+"""docs/results-sequences.md from the results that are kept, so that no table is written by hand."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sequence_speed_tables
+
+from foretaste.evaluation.checks import p_in_words
+from foretaste.evaluation.intervals import Interval
+from quality.results import RESULTS, Result, read_results
+from quality.rows import BEST, Reach, Rows, names, read_rows
+from quality.standings import METRIC, Pair, Standing, pairs, standings
+
+PAGE = Path(__file__).parents[2] / "docs" / "results-sequences.md"
+SPEED = RESULTS.parent / "sequence_speed.json"
+HEAD = """# Results of sequence models
+
+Made by `python benchmarks/sequence_quality.py table` from `benchmarks/results/sequences/DATA/ROW-seedN.json` (settings,
+learning curve, costs and the rank of every target are in there) and `benchmarks/results/sequence_speed.json`. The whole
+catalogue is ranked, ties count against the model. Epochs, and whatever was searched, were chosen on validation. Means
+over seeds; in brackets 95 % bootstrap intervals over users, each with the mean over the seeds; sd is that of ndcg@10
+over seeds. Tests between rows flip the signs of users' differences, Holm-corrected over the pairs of a data set.
+Seconds are of the machines named.
+"""
+
+
+def write_page() -> Path:
+    PAGE.write_text(page(), encoding="utf-8")
+    return PAGE
+
+
+def page() -> str:
+    sections = [section(read_rows(name), read_results(name)) for name in names()]
+    if SPEED.exists():
+        sections.append(sequence_speed_tables.markdown(json.loads(SPEED.read_text(encoding="utf-8"))))
+    return "\n".join([HEAD, *sections])
+
+
+def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
+    ranked = standings(rows, results)
+    absent = [row for row in rows.recipe.models if row not in results]
+    lines = [f"## {rows.name}", "", f"{rows.title}.", ""]
+    if ranked:
+        lines += [*about(rows, ranked[0].results[0]), "", *table(rows, ranked), ""]
+    found = [*reached(rows, ranked), *(compared(pair, ranked) for pair in pairs(rows, ranked)), *changed(rows, ranked)]
+    unmeasured = [pair for pair in rows.pairs if not set(pair) <= set(results)]
+    found += [f"`{one}` is to be compared with `{other}`: not measured yet." for one, other in unmeasured]
+    if absent:
+        found.append("Not measured yet: " + ", ".join(f"`{row}`" for row in absent) + ".")
+    return "\n".join([*lines, *(f"- {each}" for each in found), ""])
+
+
+def about(rows: Rows, result: Result) -> Iterator[str]:
+    """The command, the data, and the protocol with its denominators."""
+    dataset, protocol = result.content["dataset"], result.content["protocol"]
+    counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in dataset["counts"].items())
+    users = "" if result.sizes is None else f" of {len(result.sizes):,} users"
+    yield f"`python benchmarks/sequence_quality.py run ROW {rows.name} --seed N`"
+    yield ""
+    yield f"Data `{dataset['fingerprint']}`, split `{protocol['digest']}`: {counts}."
+    yield " ".join([*protocol["sentences"], *protocol["leaks"]])
+    yield f"{protocol['queries']:,} test queries{users}."
+
+
+def table(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
+    metrics = list(dict.fromkeys([*rows.headline, METRIC]))
+    costs = ("validation", "best epoch", "fit min", "events/s", "peak MB", "parameters", "measured on")
+    errors = {each.row: mean_of([seed.content for seed in each.results], "rating_rmse") for each in ranked}
+    rated = any(error is not None for error in errors.values())
+    header = ["model", "seeds", *metrics, "sd", *(["rating rmse"] if rated else []), *costs]
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for each in ranked:
+        values = [with_interval(each.metrics[metric]) for metric in metrics]
+        others = [number(each.spread, 4), *([number(errors[each.row], 4)] if rated else []), *costs_of(each)]
+        yield "| " + " | ".join([f"`{each.row}`", str(len(each.results)), *values, *others]) + " |"
+
+
+def costs_of(standing: Standing) -> list[str]:
+    """Means over the seeds, and the machines."""
+    training = [each.content["training"] for each in standing.results]
+    machines = dict.fromkeys(machine_of(each.content) for each in standing.results)
+    seconds = mean_of(training, "fit_seconds")
+    return [
+        number(mean_of(training, "best_score"), 4),
+        number(mean_of(training, "best_epoch"), 0),
+        number(None if seconds is None else seconds / 60, 1),
+        number(mean_of(training, "events_per_second"), 0),
+        number(mean_of(training, "peak_memory_mb"), 0),
+        number(mean_of([each.content for each in standing.results], "parameters"), 0),
+        "; ".join(machines),
+    ]
+
+
+def reached(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
+    """Of each row that is to reach something, whether it does."""
+    by_row = {each.row: each for each in ranked}
+    for row, reach in rows.reach.items():
+        standing = ranked[0] if row == BEST and ranked else by_row.get(row)
+        who = "The best row" if row == BEST else f"`{row}`"
+        wanted = " and ".join(f"{metric} {least:.3f}" for metric, least in reach.at_least.items())
+        printed = f" (in print: {reach.in_print})" if reach.in_print else ""
+        yield f"{who} is to reach {wanted}{printed}: {verdict(standing, reach)}."
+
+
+def verdict(standing: Standing | None, reach: Reach) -> str:
+    if standing is None:
+        return "not measured yet"
+    means = {metric: standing.metrics[metric].mean for metric in reach.at_least if metric in standing.metrics}
+    if len(means) < len(reach.at_least):
+        return "not among the metrics of the table"
+    told = " and ".join(number(mean, 4) for mean in means.values())
+    short = [
+        f"{metric} is short by {least - (means[metric] or 0.0):.4f}"
+        for metric, least in reach.at_least.items()
+        if (means[metric] or 0.0) < least
+    ]
+    return f"`{standing.row}` has {told}, " + (" and ".join(short) if short else "reached")
+
+
+def compared(pair: Pair, ranked: Sequence[Standing]) -> str:
+    seeds = {each.row: len(each.results) for each in ranked}
+    words = "is above" if pair.p_holm < 0.05 else "is not distinguishable from"
+    return (
+        f"`{pair.ahead}` {words} `{pair.behind}` on {METRIC}: {pair.difference:+.4f} "
+        f"[{pair.low:+.4f}, {pair.high:+.4f}], {p_in_words(pair.p_holm)} "
+        f"({seeds[pair.ahead]} and {seeds[pair.behind]} seeds)."
+    )
+
+
+def changed(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
+    """Rows whose results are of other settings than stand in the rows today."""
+    for each in ranked:
+        if each.row not in rows.recipe.models:
+            yield f"`{each.row}` is no longer among the rows; its settings are in its results."
+        elif each.results[0].content["fingerprint"] != rows.fingerprint(each.row):
+            yield f"`{each.row}` was measured with other settings than those in the rows; they are in its results."
+
+
+def machine_of(content: Mapping[str, Any]) -> str:
+    machine = content["machine"]
+    where = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
+    precision = f", {content['precision']}" if content["training"].get("epochs") else ""
+    return f"{where}, threads {machine['threads']}{precision}"
+
+
+def mean_of(contents: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [each[key] for each in contents if each.get(key) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def with_interval(value: Interval) -> str:
+    if value.mean is None:
+        return "–"
+    return f"{value.mean:.4f}" + ("" if value.low is None else f" [{value.low:.4f}, {value.high:.4f}]")
+
+
+def number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"

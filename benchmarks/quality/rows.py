@@ -1,0 +1,115 @@
+"""The rows: one YAML file per data set beside this one, with the protocol, the models, and what they are to reach."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from foretaste.errors import UnknownName
+from foretaste.recipe import Recipe, validated, with_overrides
+from foretaste.recommender import Settings
+from foretaste.split import SplitSettings
+
+ROWS = Path(__file__).parent
+BEST = "best"  # in ``reach``: whichever row is ahead
+RECIPE = ("data", "split", "models", "evaluation")
+
+
+class Reach(BaseModel):
+    """What a row is to reach, and what is in print."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_least: Mapping[str, float]  # metric -> mean over the test queries
+    in_print: str = ""
+
+
+class Range(BaseModel):
+    """Numbers that a search draws from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    log: bool = False  # evenly over the orders of magnitude
+
+
+class Rows(BaseModel):
+    """One data set with its protocol, and the models that are measured on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    recipe: Recipe
+    headline: tuple[str, ...] = ("hit@10", "ndcg@10")
+    """The metrics that the table shows."""
+    reach: Mapping[str, Reach] = {}
+    """Row, or "best", -> what it is to reach."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Rows to compare beside the best and the second."""
+    search_split: Annotated[SplitSettings, Field(discriminator="kind")] | None = None
+    """The split whose validation part a search looks at. None: that of the recipe."""
+    search: Mapping[str, Mapping[str, tuple[Any, ...] | Range]] = {}
+    """Row -> setting with dots -> the values, or the range, that a search draws from."""
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    def settings(self, row: str) -> Settings:
+        """The settings of a row.
+
+        Raises:
+            UnknownName: There is no such row.
+            ConfigError: A setting is wrong.
+        """
+        if row not in self.recipe.models:
+            raise UnknownName("row", row, list(self.recipe.models))
+        return self.recipe.narrowed([row]).settings()[row]
+
+    def changed(self, row: str, changes: Mapping[str, Any]) -> "Rows":
+        """The same with other values for some settings (with dots) of a row."""
+        pairs = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+        models = {**self.recipe.models, row: with_overrides(self.recipe.models[row], pairs)}
+        return self.model_copy(update={"recipe": self.recipe.model_copy(update={"models": models})})
+
+    def fingerprint(self, row: str) -> str:
+        """A digest of all that a row's numbers depend on but code and seed.
+
+        Settings count where they are not the default, so a new option of a model leaves the digest as it is.
+        """
+        settings = self.settings(row)
+        told = {
+            "model": settings.called(),
+            "settings": settings.model_dump(mode="json", exclude_defaults=True),
+            "split": self.recipe.split.model_dump(mode="json"),
+            **self.recipe.model_dump(mode="json", include={"data", "evaluation"}, exclude_defaults=True),
+        }
+        return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def names() -> list[str]:
+    """The data sets that have rows."""
+    return sorted(path.stem for path in ROWS.glob("*.yaml"))
+
+
+def read_rows(name: str) -> Rows:
+    """The rows of a data set.
+
+    Raises:
+        UnknownName: It has none.
+        ConfigError: Something in the file is wrong.
+    """
+    if name not in names():
+        raise UnknownName("data set", name, names())
+    path = ROWS / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = {"name": name, **{key: content.pop(key) for key in RECIPE if key in content}}
+    rows = validated(Rows, {"recipe": recipe, **content}, str(path))
+    for row in rows.recipe.models:
+        rows.settings(row)  # a misspelt setting shows now, not after an hour
+    return rows

@@ -1,0 +1,110 @@
+"""Means over seeds with intervals over users, and paired tests between rows, from the results that are kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretaste.evaluation.intervals import Interval, bootstrap, holm, paired_test
+from quality.results import Result
+from quality.rows import Rows
+
+METRIC = "ndcg@10"  # by which rows are ranked and compared
+SEED = 0  # of resampling and of sign flips
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A row over its seeds."""
+
+    row: str
+    results: Sequence[Result]
+    metrics: Mapping[str, Interval]  # ends are None where the values of single queries are not kept
+    spread: float | None  # standard deviation of ndcg@10 over the seeds, n - 1; None for one seed
+
+    @property
+    def mean(self) -> float:
+        return self.metrics[METRIC].mean or 0.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows on the same queries, the first of them ahead."""
+
+    ahead: str
+    behind: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float  # over the pairs of the same data
+
+
+def standings(rows: Rows, results: Mapping[str, Sequence[Result]]) -> list[Standing]:
+    """The measured rows, best first."""
+    names = dict.fromkeys([METRIC, *rows.headline])
+    found = []
+    for row, seeds in results.items():
+        metrics = {name: _over_seeds(seeds, name) for name in names}
+        means = [each.mean(METRIC) or 0.0 for each in seeds]
+        found.append(Standing(row, seeds, metrics, float(np.std(means, ddof=1)) if len(means) > 1 else None))
+    return sorted(found, key=lambda each: -each.mean)
+
+
+def pairs(rows: Rows, ranked: Sequence[Standing]) -> list[Pair]:
+    """The best against the second, and the named pairs of which both are measured."""
+    place = {each.row: number for number, each in enumerate(ranked)}
+    asked = [tuple(each.row for each in ranked[:2])] if len(ranked) > 1 else []
+    asked += [tuple(sorted(pair, key=place.__getitem__)) for pair in rows.pairs if set(pair) <= set(place)]
+    asked = list(dict.fromkeys(asked))
+    if not asked:
+        return []
+    seeds = {each.row: each.results for each in ranked}
+    differences = [_averaged(seeds[ahead], METRIC) - _averaged(seeds[behind], METRIC) for ahead, behind in asked]
+    sizes = ranked[0].results[0].sizes
+    low, high = bootstrap(np.stack([of_users(each, sizes) for each in differences], 1), seed=SEED)
+    # A user's sum is what changes sign as a whole: the queries of one user are no independent trials.
+    p = paired_test(np.stack([_sums(each, sizes) for each in differences], 1), seed=SEED)
+    numbers = zip([each.mean() for each in differences], low, high, p, holm(p), strict=True)
+    return [Pair(*names, *map(float, each)) for names, each in zip(asked, numbers, strict=True)]
+
+
+def of_users(values: NDArray[np.float64], sizes: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """(users,) numbers whose mean is that of the queries, and whose resampling is that of users with all their queries.
+
+    A user who asks once has the value of that query. Else the mean is a ratio, of sums to counts, and these are its
+    terms to first order.
+
+    Args:
+        values: (queries,) one user after the other.
+        sizes: (users,) how many queries each has; None: one each.
+
+    Source: Efron, Tibshirani, "An introduction to the bootstrap", 1993, section 5 and chapter 22 (the delta method).
+    """
+    if sizes is None:
+        return values
+    mean = values.mean()
+    return mean + (_sums(values, sizes) - mean * sizes / sizes.mean())
+
+
+def _sums(values: NDArray[np.float64], sizes: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """(users,) the sum of each user's values, over the mean number of queries."""
+    if sizes is None:
+        return values
+    return np.add.reduceat(values, np.cumsum(sizes) - sizes) / sizes.mean()
+
+
+def _over_seeds(seeds: Sequence[Result], metric: str) -> Interval:
+    queries = int(seeds[0].content["per_query"]["queries"])
+    if seeds[0].per_query(metric) is None:
+        means = [mean for each in seeds if (mean := each.mean(metric)) is not None]
+        return Interval(float(np.mean(means)) if means else None, None, None, queries)
+    values = _averaged(seeds, metric)
+    low, high = bootstrap(of_users(values, seeds[0].sizes)[:, None], seed=SEED)
+    return Interval(float(values.mean()), float(low[0]), float(high[0]), queries)
+
+
+def _averaged(seeds: Sequence[Result], metric: str) -> NDArray[np.float64]:
+    """(queries,) the mean over the seeds."""
+    return np.mean([each.per_query(metric) for each in seeds], axis=0)

@@ -1,0 +1,323 @@
+"""Training and answering speed of sequence models beside RecTools', epoch by epoch in turns, counted by trained event.
+
+python benchmarks/sequence_speed.py [--only CASE] [--rounds 3] [--threads 2] [--rectools PYTHON] [--time-to 0.15]
+
+RecTools runs in an environment of its own: the interpreter named by --rectools or FORETASTE_RECTOOLS, else one that is
+made in benchmarks/.venvs. The result goes to benchmarks/results/sequence_speed.json, case by case: a case that is
+measured again takes the place of the old one. --quick measures tiny simulated logs, for trying the script out.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation_speed import RECTOOLS
+from measuring import HERE, WORK, PeerAbsent, machine, own_python, scratch, summary, told, versions, write_result
+from sequence_speed_tables import text
+from turns import Worker
+
+if TYPE_CHECKING:
+    from foretaste.dataset import Dataset
+    from foretaste.query import Holdout
+
+K = 10
+OURS, THEIRS = HERE / "peers" / "foretaste_sequences.py", HERE / "peers" / "rectools_sequences.py"
+SASREC = {"dim": 128, "heads": 2, "layers": 2, "length": 200, "dropout": 0.2, "loss": "softmax"}
+THEIR_SASREC = {"n_factors": 128, "n_heads": 2, "n_blocks": 2, "session_max_len": 200, "dropout_rate": 0.2}
+MASKED = 0.15  # share of the events that is hidden, RecTools' own default
+TIME_TO_PLAN = {"lr": 0.002, "schedule": "cosine", "warmup_steps": 200, "floor": 0.05, "epochs": 30}
+
+PROTOCOL = (
+    "Both sides read the same file: what may be learned from by the data's protocol (benchmarks/quality). RecTools "
+    "keeps the last events of each user only, as many as it reads; ours cuts long histories into windows and trains on "
+    "every event.",
+    "Two processes, one per side, are alive together and train an epoch each in turns: ours, theirs, ours, theirs; the "
+    "one that waits computes nothing. The first epoch of each warms up and does not count. Both have the same number "
+    "of threads (OMP, MKL, OpenBLAS, torch), none of which spins while it waits.",
+    "An event is trained where the loss counts it: targets that are not padding, counted in the batches of each side. "
+    "Seconds are of the epoch alone, by our training log and by Lightning's hooks, without preparing the data. Medians "
+    "over rounds; the ratio is theirs / ours in seconds per trained event, round by round, so above 1 we are faster.",
+    "Of a masked model only hidden events are trained; both sides hide the same share of what they read.",
+    "Ours computes in the precision of the machine (bf16 where it has it), theirs in its default, float32, unless the "
+    "command says otherwise. Peak memory is that of each process (VmHWM), libraries and data included.",
+    "recommend: everybody in the file, k = 10, seen items hidden. 'all' is from ids to a table with outside ids, "
+    "'vectors' the encoding of the histories, 'lists' from vectors to the indices and scores of the lists.",
+    "Arithmetic floor: the matrix products of our own batches, padding included, forward and back, counted per trained "
+    "event, over the rate of a square matrix product in the same precision with the same threads.",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model on one data set, on both sides."""
+
+    name: str
+    data: str  # of benchmarks/quality
+    model: str
+    settings: Mapping[str, Any]
+    peer: Mapping[str, Any] | None  # class and settings of RecTools; None: ours alone
+    reach: float | None = None  # theirs / ours per trained event
+    least: float | None = None  # trained events per second of ours
+    answers: bool = False  # whether recommend is measured too
+
+
+CASES = (
+    Case(
+        "sasrec ml-1m",
+        "ml-1m-sasrec",
+        "sasrec",
+        SASREC,
+        {"class": "SASRecModel", **THEIR_SASREC},
+        reach=8.0,
+        answers=True,
+    ),
+    Case(
+        "bert4rec ml-1m",
+        "ml-1m-sasrec",
+        "bert4rec",
+        {**SASREC, "mask_rate": MASKED, "last_share": 0.0},
+        {"class": "BERT4RecModel", **THEIR_SASREC, "mask_prob": MASKED},
+        reach=5.0,
+    ),
+    Case(
+        "sasrec beauty",
+        "amazon14-beauty",
+        "sasrec",
+        {**SASREC, "dim": 64, "length": 50},
+        {"class": "SASRecModel", **THEIR_SASREC, "n_factors": 64, "session_max_len": 50},
+        reach=40.0,
+    ),
+    Case(
+        "gru4rec retailrocket",
+        "retailrocket-sessions",
+        "gru4rec",
+        {"dim": 100, "layers": 1, "loss": "sampled_softmax", "negatives": 2048},
+        None,
+        least=60_000,
+    ),
+)
+SMALL = {"dim": 16, "length": 20}
+THEIR_SMALL = {"n_factors": 16, "session_max_len": 20}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    out = given.out or (WORK / "quick" if given.quick else HERE / "results") / "sequence_speed.json"
+    cases = [case for case in CASES if given.only is None or case.name in given.only]
+    typed = sys.argv[1:] if arguments is None else arguments
+    command = told("sequence_speed.py", typed, ("--data-dir", "--out", "--rectools"))
+    kept: dict[str, Any] = {}
+    if out.exists() and not given.quick:
+        kept = json.loads(out.read_text(encoding="utf-8"))["cases"]
+    for case in cases:
+        about = {
+            "command": command,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+            "quick": given.quick,
+        }
+        kept[case.name] = {**about, **measured(_smaller(case) if given.quick else case, given)}
+        write_result(out, {"benchmark": "sequence_speed", "protocol": list(PROTOCOL), "cases": kept})
+        print(text(case.name, kept[case.name]), flush=True)
+    print(f"written to {out}")
+    return 0
+
+
+def measured(case: Case, given: argparse.Namespace) -> dict[str, Any]:
+    """All rounds of a case on both sides; ``absent`` says why a side has no numbers."""
+    found = {"model": case.model, "settings": dict(case.settings), "peer": case.peer, "threads": given.threads}
+    found |= {"reach": case.reach, "least_events_per_second": case.least, "absent": {}}
+    with scratch("sequence_speed") as folder:
+        events, data = folder / "events.npz", _data(case, given.data_dir, quick=given.quick)
+        _write_events(data, events)
+        found["data"] = {"name": data.name, "fingerprint": data.fingerprint, **data.counts()}
+        orders = _orders(case, events, given)
+        for who, why in _absent(case, given).items():
+            found["absent"][who] = why
+            orders.pop(who, None)
+        if "foretaste" not in orders:
+            return found
+        found |= _in_turns(case, orders, given)
+        if given.time_to is not None:
+            found["time_to"] = {"validation_ndcg@10": given.time_to, **_until(data, orders, given)}
+    return found
+
+
+def _in_turns(case: Case, orders: Mapping[str, Mapping[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
+    workers = {who: _worker(who, order, given) for who, order in orders.items()}
+    try:
+        epochs: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
+        answers: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
+        for number in range(given.rounds + 1):
+            for who, worker in workers.items():
+                row = worker.ask("epoch")
+                epochs[who].append(row)
+                note = " (warming up)" if not number else ""
+                print(f"{case.name}: {who} {row['events']:,} events in {row['seconds']:.1f} s{note}", flush=True)
+        for _ in range(given.rounds + 1 if case.answers else 0):
+            for who, worker in workers.items():
+                answers[who].append(worker.ask("recommend"))
+        about = {who: worker.ask("about") for who, worker in workers.items()}
+        floor = workers["foretaste"].ask("floor")  # last, as it takes memory of its own
+    finally:
+        for worker in workers.values():
+            worker.end()
+    return {
+        "about": about,
+        "floor": floor,
+        "training": {who: _summed_up(rows[1:]) for who, rows in epochs.items()},
+        "answers": {who: _answers(rows[1:]) for who, rows in answers.items() if rows},
+        "ratio": _ratio(epochs),
+        "raw": {"epochs": epochs, "answers": answers},
+    }
+
+
+def _until(data: "Dataset", orders: Mapping[str, Mapping[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of training up to a validation score, one side after the other; what validating takes does not count.
+
+    Validated on is the last event of each user of what may be learned from, which is then withheld from training.
+    """
+    from foretaste.split import leave_one_out
+
+    events = Path(next(iter(orders.values()))["events"])
+    inner = leave_one_out(data, validation_users=0)
+    _write_events(inner.train, events, inner.test)
+    reached = {}
+    for who, order in orders.items():
+        worker = _worker(who, {**order, "until": given.time_to, "plan": TIME_TO_PLAN}, given)
+        try:
+            reached[who] = worker.ask("until")
+        finally:
+            worker.end()
+        print(f"{who}: {reached[who]}", flush=True)
+    return reached
+
+
+def _summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "events_per_epoch": statistics.median(row["events"] for row in rows),
+        "events_per_second": summary([row["events"] / row["seconds"] for row in rows]),
+        "seconds_per_million_events": summary([1e6 * row["seconds"] / row["events"] for row in rows]),
+    }
+
+
+def _answers(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {stage: summary([row[stage] for row in rows]) for stage in rows[0]}
+
+
+def _ratio(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any] | None:
+    """Theirs / ours in seconds per trained event, round by round."""
+    if len(epochs) < 2:
+        return None
+    per_event = {who: [row["seconds"] / row["events"] for row in rows[1:]] for who, rows in epochs.items()}
+    rounds = [their / our for our, their in zip(per_event["foretaste"], per_event["rectools"], strict=True)]
+    return {**summary(rounds), "rounds": rounds}
+
+
+def _orders(case: Case, events: Path, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    shared = {"events": str(events), "threads": given.threads, "k": K}
+    ours = {**shared, "model": case.model, "settings": dict(case.settings)}
+    ours |= {"precision": given.precision, "epochs": given.rounds + 1}
+    orders = {"foretaste": ours}
+    if case.peer is not None:
+        orders["rectools"] = {**shared, "settings": dict(case.peer), "precision": given.peer_precision}
+    return orders
+
+
+def _absent(case: Case, given: argparse.Namespace) -> dict[str, str]:
+    """Side -> why it takes no part."""
+    from foretaste.models import MODELS
+
+    absent = {}
+    if case.model not in MODELS:
+        absent["foretaste"] = f"there is no model {case.model}"
+    if case.peer is not None:
+        try:
+            _python("rectools", given)
+        except PeerAbsent as error:
+            absent["rectools"] = str(error)
+    return absent
+
+
+def _worker(who: str, order: Mapping[str, Any], given: argparse.Namespace) -> Worker:
+    script = OURS if who == "foretaste" else THEIRS
+    return Worker(_python(who, given), script, order, given.threads, Path(order["events"]).with_name(f"{who}.log"))
+
+
+def _python(who: str, given: argparse.Namespace) -> Path | str:
+    if who == "foretaste":
+        return own_python()
+    named = given.rectools or os.environ.get("FORETASTE_RECTOOLS")
+    if named:
+        return Path(named)
+    if given.quick:
+        raise PeerAbsent("not asked for by --quick")
+    return RECTOOLS.python()
+
+
+def _data(case: Case, data_dir: Path | None, *, quick: bool) -> "Dataset":
+    """What the model that is tested learns from by the data's protocol; no test event is among it."""
+    import numpy as np
+
+    from foretaste.dataset import Dataset
+    from foretaste.vocab import Vocab
+
+    if quick:
+        rng = np.random.default_rng(20_260_102)
+        user = np.sort(np.concatenate([np.arange(80), rng.integers(0, 80, 1_200)]))
+        item = (60 * rng.random(len(user)) ** 2).astype(np.int64)
+        return Dataset.from_arrays(Vocab(np.arange(80)), Vocab(np.arange(60)), user, item, ordered=True, name="quick")
+    from quality.rows import read_rows
+
+    from foretaste.experiment import load_data, split_data
+    from foretaste.run import Run
+
+    recipe = read_rows(case.data).recipe
+    loaded = load_data(recipe.data, recipe.split.kind, data_dir, Run())
+    return split_data(recipe, loaded, data_dir).final
+
+
+def _write_events(data: "Dataset", path: Path, held: "Holdout | None" = None) -> None:
+    """The events in order, and, where there are any, the users who are validated on with the event of each."""
+    import numpy as np
+
+    beside = {} if held is None else {"validation_user": held.queries.user, "validation_item": held.targets.values}
+    np.savez(path, user=data.user, item=data.item, users=len(data.users), items=len(data.items), **beside)
+
+
+def _smaller(case: Case) -> Case:
+    small = {**case.settings, **{name: value for name, value in SMALL.items() if name in case.settings}}
+    return replace(case, settings=small, peer=None if case.peer is None else {**case.peer, **THEIR_SMALL})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
+    parser.add_argument("--rounds", type=_at_least_one, default=3, help="epochs of each side that count")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--peer-precision", default="32-true", choices=("32-true", "bf16-mixed"))
+    parser.add_argument("--rectools", help="interpreter of an environment with RecTools")
+    parser.add_argument("--time-to", type=float, help="also train up to this validation ndcg@10, once")
+    parser.add_argument("--data-dir", type=Path, help="where published data lies; by default FORETASTE_DATA")
+    parser.add_argument("--quick", action="store_true", help="tiny simulated logs; no peer unless it is named")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; it is {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

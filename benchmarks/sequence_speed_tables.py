@@ -1,0 +1,100 @@
+"""The numbers of sequence_speed.py, for a terminal and for the page of results."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from measuring import table
+
+
+def text(name: str, case: Mapping[str, Any]) -> str:
+    """The numbers of one case for a terminal."""
+    if "training" not in case:
+        return f"{name}: {'; '.join(case['absent'].values())}\n"
+    header = ("who", "events/s", "min", "max", "s per million", "peak MB", "threads")
+    lines = [table(name, header, list(_rows(case)))]
+    if case["ratio"]:
+        lines.append(f"theirs / ours: {case['ratio']['median']:.2f} (to reach: {case['reach']})")
+    lines += [f"{who}: {stages}" for who, stages in _answer_lines(case)]
+    lines.append(_floor_words(case))
+    return "\n".join([*lines, ""])
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The section of the page of results."""
+    lines = ["## Speed", "", *(f"- {sentence}" for sentence in content["protocol"]), ""]
+    for name, case in content["cases"].items():
+        lines += [f"### {name}", "", *_about_case(case), ""]
+        if "training" not in case:
+            continue
+        header = ("who", "events/s (median)", "min", "max", "s per million events", "peak MB", "threads")
+        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+        lines += ["| " + " | ".join(row) + " |" for row in _rows(case)]
+        lines += ["", *(f"- {each}" for each in _conclusions(case)), ""]
+    return "\n".join(lines)
+
+
+def _about_case(case: Mapping[str, Any]) -> list[str]:
+    data, where = case["data"], case["machine"]
+    told = [f"`{case['command']}`, {case['date'][:10]}, {where['cpu']}, {where['cores']} cores."]
+    told.append(f"{data['name']} `{data['fingerprint']}`: {data['events']:,} events, {data['items']:,} items.")
+    told += [f"{who}: {why}." for who, why in case["absent"].items()]
+    return told
+
+
+def _rows(case: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            who,
+            *(f"{row['events_per_second'][each]:,.0f}" for each in ("median", "min", "max")),
+            f"{row['seconds_per_million_events']['median']:.1f}",
+            f"{case['about'][who]['peak_bytes'] / 2**20:,.0f}",
+            str(case["threads"]),
+        )
+        for who, row in case["training"].items()
+    ]
+
+
+def _conclusions(case: Mapping[str, Any]) -> list[str]:
+    told = []
+    if case["ratio"]:
+        ratio = case["ratio"]
+        ours, theirs = (case["training"][who]["events_per_epoch"] for who in ("foretaste", "rectools"))
+        told.append(
+            f"Per trained event ours is {ratio['median']:.1f} times as fast "
+            f"({ratio['min']:.1f} to {ratio['max']:.1f}); to reach: {case['reach']:g}. "
+            f"An epoch trains {ours:,.0f} events here, {theirs:,.0f} there."
+        )
+    if case["least_events_per_second"]:
+        told.append(f"To reach: {case['least_events_per_second']:,.0f} events/s.")
+    told += [f"recommend, {who}: {stages}." for who, stages in _answer_lines(case)]
+    if len(case["answers"]) == 2:
+        ours, theirs = case["answers"]["foretaste"], case["answers"]["rectools"]
+        shares = [f"{stage} {ours[stage]['median'] / theirs[stage]['median']:.2f}" for stage in ours]
+        told.append(f"Of RecTools' time ours takes: {', '.join(shares)}; to reach: all 0.33, lists 0.10.")
+    until = case.get("time_to", {})
+    for who in case["training"]:
+        if who in until:
+            told.append(f"Up to validation ndcg@10 {until['validation_ndcg@10']}, {who}: {_reached_words(until[who])}.")
+    return [*told, _floor_words(case)]
+
+
+def _answer_lines(case: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (who, ", ".join(f"{stage} {spread['median'] * 1000:,.0f} ms" for stage, spread in stages.items()))
+        for who, stages in case["answers"].items()
+    ]
+
+
+def _reached_words(reached: Mapping[str, Any]) -> str:
+    words = f"{reached['seconds']:.0f} s of training, {reached['epochs']} epochs"
+    return words if reached["reached"] else f"not reached in {words} (best {reached['best']:.4f})"
+
+
+def _floor_words(case: Mapping[str, Any]) -> str:
+    floor, rate = case["floor"], case["training"]["foretaste"]["events_per_second"]["median"]
+    most = floor["flops_per_second"] / floor["flops_per_event"]
+    return (
+        f"Arithmetic floor: {floor['flops_per_event'] / 1e6:.2f} Mflop per event at "
+        f"{floor['flops_per_second'] / 1e9:,.0f} Gflop/s ({floor['precision']}) would be {most:,.0f} events/s; "
+        f"ours is at {rate / most:.1%} of it."
+    )

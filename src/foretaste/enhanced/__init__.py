@@ -1,0 +1,1 @@
+"""The parts of EnhancedBERT4Rec: its network, and what the fitted model can be asked."""

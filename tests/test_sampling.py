@@ -1,0 +1,58 @@
+"""Negatives come as often as they are said to."""
+
+import numpy as np
+import pytest
+import torch
+
+from foretaste.sampling import Negatives
+
+COUNTS = np.array([0, 1, 4, 16, 0, 64, 0])
+CPU = torch.device("cpu")
+
+
+def shares(negatives: Negatives, draws: int = 40_000) -> np.ndarray:
+    torch.manual_seed(1)
+    return np.bincount(negatives.draw(draws, CPU).numpy(), minlength=len(COUNTS)) / draws
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
+def test_draws_follow_popularity_to_the_power(alpha):
+    expected = np.where(COUNTS > 0, np.maximum(COUNTS, 1) ** alpha, 0)
+    expected = expected / expected.sum()
+    found = shares(Negatives(COUNTS, alpha))
+    np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / 40_000))
+    assert (found[COUNTS == 0] == 0).all()
+
+
+def test_by_alpha_zero_all_items_are_drawn_alike():
+    np.testing.assert_allclose(shares(Negatives(COUNTS, 0.0)), np.full(7, 1 / 7), atol=0.008)
+    np.testing.assert_allclose(Negatives(COUNTS, 0.0).log_odds(14).exp().numpy(), np.full(7, 2.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_log_odds_are_the_expected_counts(alpha):
+    chances = np.where(COUNTS > 0, np.maximum(COUNTS, 1) ** alpha, 0)
+    odds = Negatives(COUNTS, alpha).log_odds(500)
+    np.testing.assert_allclose(odds.exp().numpy(), 500 * chances / chances.sum(), rtol=1e-5, atol=1e-30)
+    assert bool(torch.isfinite(odds).all())
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+def test_items_without_events_are_not_drawn_at_the_edges_either(uniform, monkeypatch):
+    """The first and the last items have no events, and these are the least and the largest number that can come."""
+    monkeypatch.setattr(torch, "rand", lambda shape, dtype: torch.full(shape, uniform, dtype=dtype))
+    for counts in (COUNTS, np.array([0.0, 0.1, 0.2, 0.7, 0.0])):
+        found = Negatives(counts, 1.0).draw(3, CPU)
+        assert (counts[found.numpy()] > 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_the_shape_is_kept_and_torchs_seed_decides(alpha):
+    negatives = Negatives(COUNTS, alpha)
+    torch.manual_seed(3)
+    first = negatives.draw((5, 2), CPU)
+    torch.manual_seed(3)
+    assert first.shape == (5, 2)
+    assert torch.equal(negatives.draw((5, 2), CPU), first)
+    assert not torch.equal(negatives.draw((5, 2), CPU), first)
+    assert negatives.draw(4, CPU).shape == (4,)

@@ -1,9 +1,10 @@
 """Biased matrix factorisation, the yardstick for predicted ratings, and its error beside that of a bundle.
 
-python benchmarks/biased_mf.py --data-dir DIR [--bundle FOLDER] [--source ml-100k] [--targets 5]
+python benchmarks/biased_mf.py --data-dir DIR [--bundle FOLDER ...] [--source ml-100k] [--targets 5]
 
 Regularisation and factors are chosen on the validation events; the error is that of the test targets. A bundle must
-have been fitted on the training part of the same split.
+have been fitted on the training part of the same split. It reads the ratings between train and the targets as history;
+the factorisation cannot, so it is also fitted with them.
 """
 
 import argparse
@@ -66,11 +67,12 @@ def _solved(
     """(count, 1 + factors) the ridge regression of each side on the factors of the other."""
     inputs = np.concatenate([np.ones((len(other), 1)), other[:, 1:]], 1)
     wanted = value - other[:, 0]
-    width = inputs.shape[1]
-    squares, products = np.zeros((count, width, width)), np.zeros((count, width))
-    np.add.at(squares, side, inputs[:, :, None] * inputs[:, None, :])
-    np.add.at(products, side, inputs * wanted[:, None])
-    return np.linalg.solve(squares + regularization * np.eye(width), products[..., None])[..., 0]
+    found = np.zeros((count, inputs.shape[1]))
+    ridge = regularization * np.eye(inputs.shape[1])
+    order = np.argsort(side, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(side[order])) + 1):
+        found[side[rows[0]]] = np.linalg.solve(inputs[rows].T @ inputs[rows] + ridge, inputs[rows].T @ wanted[rows])
+    return found
 
 
 def main() -> None:
@@ -78,22 +80,29 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--source", default="ml-100k")
     parser.add_argument("--targets", type=int, default=5)
-    parser.add_argument("--bundle")
+    parser.add_argument("--bundle", action="append", default=[])
     given = parser.parse_args()
     data = sources.load(given.source, given.data_dir)
     parts = LastN(n=given.targets).split(data)
     low, high = float(np.nanmin(data.value)), float(np.nanmax(data.value))
-    chosen = min(
-        GRID,
-        key=lambda each: BiasedMF.fit(parts.train, *each).rmse(
-            parts.validation, target_values(data, parts.validation), low, high
-        ),
-    )
-    wanted = target_values(data, parts.test)
-    found = BiasedMF.fit(parts.train, *chosen).rmse(parts.test, wanted, low, high)
-    print(f"biased matrix factorisation, {chosen[0]} factors, regularisation {chosen[1]}: RMSE {found:.4f}")
-    if given.bundle:
-        print(f"{given.bundle}: RMSE {rating_rmse(load(given.bundle), parts.test, wanted):.4f}")
+    validation, test = (target_values(data, part) for part in (parts.validation, parts.test))
+    chosen = min(GRID, key=lambda each: BiasedMF.fit(parts.train, *each).rmse(parts.validation, validation, low, high))
+    print(f"biased matrix factorisation, {chosen[0]} factors, regularisation {chosen[1]:g}:")
+    for called, log in (
+        ("train", parts.train),
+        ("all that comes before the targets", before_targets(data, parts.test)),
+    ):
+        print(f"  fitted on {called}: RMSE {BiasedMF.fit(log, *chosen).rmse(parts.test, test, low, high):.4f}")
+    for bundle in given.bundle:
+        print(f"{bundle}: RMSE {rating_rmse(load(bundle), parts.test, test):.4f}")
+
+
+def before_targets(data: Dataset, test: Holdout) -> Dataset:
+    """The log without the events behind the histories of the test queries."""
+    place = np.arange(len(data)) - data.offsets[data.user]
+    shown = np.diff(data.offsets)
+    shown[test.queries.user] = test.queries.history.lengths
+    return data.where(place < shown[data.user])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from foretaste.doctor import examine
 from foretaste.errors import ConfigError
-from foretaste.memory import available_memory, forget_peak, peak_memory
+from foretaste.memory import available_memory, forget_peak, freed_memory_kept, peak_memory
 from foretaste.models import MODELS
 
 
@@ -38,6 +38,19 @@ def test_what_does_not_fit_is_marked() -> None:
 def test_half_of_the_counts_predict_nothing(counts: tuple[int | None, ...]) -> None:
     with pytest.raises(ConfigError, match="give all of --users, --items and --events"):
         examine(*counts)
+
+
+def test_memory_that_training_kept_is_given_back() -> None:
+    with freed_memory_kept():
+        block = bytearray(200 * 2**20)
+        block[::4096] = b"x" * len(block[::4096])
+        del block
+    if not forget_peak():
+        pytest.skip("this system cannot measure a peak anew")
+    before = peak_memory()
+    block = bytearray(200 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert peak_memory() > before + 100 * 2**20
 
 
 def test_the_peak_sees_what_was_held_and_can_be_forgotten() -> None:

@@ -366,6 +366,23 @@ def test_a_gradient_in_rows_is_the_whole_one_and_touches_what_takes_part(shop, e
         assert set(rows["inputs.weight"].coalesce().indices()[0].tolist()) == {2, 3}
 
 
+def test_gradients_in_rows_are_accumulated_averaged_and_resumed(shop, tmp_path):
+    plan = AUTHORS.model_copy(update={"epochs": 6, "accumulate": 2, "average": 0.9})
+    settings = GRU4Rec(**{**QUICK, "plan": plan}, loss="bpr_max", negatives=20, dropout_hidden=0.1)
+    whole = settings.fit(shop, run=RUN).state()
+
+    def interrupt(message, numbers=None):
+        if numbers and numbers.get("epoch") == 4 and "loss" in numbers:
+            raise KeyboardInterrupt
+
+    run = replace(RUN, checkpoints=tmp_path / "c", log=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        settings.fit(shop, run=run)
+    resumed = settings.fit(shop, run=replace(RUN, checkpoints=tmp_path / "c", resume=True))
+    assert len(resumed.training["curve"]) == 6
+    assert all(np.array_equal(resumed.state()[name], array) for name, array in whole.items())
+
+
 @pytest.mark.parametrize("plan", [AUTHORS, TrainPlan(epochs=12, lr=0.01), AUTHORS.model_copy(update={"clip": 5.0})])
 def test_the_full_softmax_and_other_plans_take_whole_gradients(shop, plan):
     for options in ({"loss": "softmax"}, {"loss": "sampled_softmax"}):

@@ -1,7 +1,7 @@
 """What a larger model, or several together, know of every item, taught to a smaller one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,9 +83,8 @@ class Teacher:
         queries = self._queries(history, counts)
         together, answered = torch.zeros(()), torch.ones(len(counts), dtype=torch.bool)
         for model, items, knows_users in zip(self.models, self.items, self.knows_users, strict=True):
-            asked = queries if knows_users else Queries(
-                queries.history, times=queries.times, values=queries.values, user_features=queries.user_features
-            )  # fmt: skip
+            there = queries.history.with_values(items[queries.history.values])
+            asked = replace(queries, history=there, user=queries.user if knows_users else None)
             scores = torch.from_numpy(model.score(asked)[:, items])
             answered &= (scores > -torch.inf).any(1)  # false for a row of NaN, too
             together = together + torch.softmax(scores / temperature, 1)

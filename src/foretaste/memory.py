@@ -5,9 +5,11 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["available_memory", "forget_peak", "is_out_of_memory", "keep_freed_memory", "machine", "peak_memory"]
+__all__ = ["available_memory", "forget_peak", "freed_memory_kept", "is_out_of_memory", "machine", "peak_memory"]
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt, from malloc.h
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -34,20 +36,27 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed instead of giving it back to the system; only glibc can.
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Within the block the C library keeps what is freed instead of giving it back to the system; only glibc can.
 
     A training step frees and takes the same large arrays again and again, and each time the system would have to fill
-    them with zeros: a tenth to a quarter of a step on a CPU.
+    them with zeros: a tenth to a quarter of a step on a CPU. After the block what is free is given back.
     """
-    if not sys.platform.startswith("linux"):
-        return
     try:
-        library = ctypes.CDLL(None)
-        library.mallopt(MMAP_MAX, 0)
-        library.mallopt(TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
+        library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+        tune, trim = library.mallopt, library.malloc_trim  # type: ignore[union-attr]
     except (OSError, AttributeError):
-        pass
+        yield
+        return
+    tune(MMAP_MAX, 0)
+    tune(TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
+    try:
+        yield
+    finally:
+        tune(MMAP_MAX, 65_536)  # what glibc begins with
+        tune(TRIM_THRESHOLD, 128 * 2**10)
+        trim(0)
 
 
 def available_memory() -> int | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from foretaste.checkpoints import TrainingState, TrainLog
 from foretaste.computing import blocks_computed, check_compiler
 from foretaste.errors import ConfigError
-from foretaste.memory import keep_freed_memory
+from foretaste.memory import freed_memory_kept
 from foretaste.mishaps import Mishaps
 from foretaste.optimizers import optimizer_of
 from foretaste.run import Precision, Run
@@ -71,7 +71,6 @@ def train(
     device, precision = device_of(run), precision_of(run)
     if run.compile:
         check_compiler(device)
-    keep_freed_memory()
     # Placed here, because Accelerate keeps to the first device of a process, and a later fit may name another.
     accelerator = Accelerator(device_placement=False)
     net.to(device)
@@ -84,7 +83,7 @@ def train(
     mishaps = Mishaps(name, plan, run, device, precision, state)
     step = _Step(net, accelerator, optimizer_, scaler, plan, _autocast(device, precision))
     in_blocks = blocks_computed(net, name, again=plan.checkpoint_activations, compiled=run.compile)
-    with mishaps.memory_explained(), in_blocks:
+    with mishaps.memory_explained(), freed_memory_kept(), in_blocks:
         for epoch in range(state.epochs_done, plan.epochs):
             if state.log.stopped_early:
                 break

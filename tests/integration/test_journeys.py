@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import foretaste.bundle
+from foretaste.models import MODELS
 from foretaste.recipe import read_recipe
 
 Call = Callable[..., Any]
@@ -537,7 +538,7 @@ def test_doctor_tells_the_machine_and_predicts_memory(foretaste: Call) -> None:
     assert {"python", "foretaste", "torch", "numpy", "scipy", "implicit"} == set(report["versions"])
     assert "cpu" in report["devices"]
     assert report["threads"] >= 1
-    assert set(report["needed_gib"]) == {"popular", "recentpopular", "itemknn", "ease", "als", "sasrec"}
+    assert set(report["needed_gib"]) == set(MODELS)
     assert all(needed > 0 for needed in report["needed_gib"].values())
     text = foretaste("doctor").out
     assert [line.split()[0] for line in text.splitlines()] == ["versions", "system", "devices", "threads", "memory"]

@@ -245,8 +245,7 @@ class EnhancedNet(SequenceNet):
     def _events(self, seen: Seen, vectors: Tensor) -> Tensor:
         """(batch, 1 + length, dim) the start and the events, each with its place and what stands beside it."""
         history, hidden = seen.history, seen.hidden
-        items = history.items if hidden is None else history.items.masked_fill(hidden, PAD)
-        events = self.items(items, vectors) * vectors.shape[1] ** 0.5
+        events = self.items(history.items, vectors) * vectors.shape[1] ** 0.5
         if hidden is not None:
             events = torch.where(hidden[..., None], self.mask, events)
         if self.season is not None:

@@ -323,7 +323,7 @@ class BERT4RecModel(SequenceModel):
 
         Returns:
             In the units of the data, and within the range of the values of training. NaN where there is no history
-            with an item met in training, and for items never met.
+            with an item met in training; items never met are valued like the mean item.
 
         Raises:
             ConfigError: The model was fitted without ``rating_weight``.
@@ -332,17 +332,13 @@ class BERT4RecModel(SequenceModel):
         head = self._rating_head()
         chosen = np.arange(len(self.items)) if items is None else self._known(items)
         states = self._rating_states(head, self.ask(queries).queries)
-        guessed = head.in_units(states @ self._rated_items(head)[chosen].T)
-        guessed[:, ~self.about.met[chosen]] = np.nan
-        return guessed
+        return head.in_units(states @ self._rated_items(head)[chosen].T)
 
     def pair_ratings(self, queries: Queries, items: Ragged) -> NDArray[np.float32]:
         """(total,) the same of each query for its own items (queries), given by their indices."""
         head = self._rating_head()
         states = self._rating_states(head, queries)[items.row_of_value()]
-        guessed = head.in_units((states * self._rated_items(head)[items.values]).sum(1))
-        guessed[~self.about.met[items.values]] = np.nan
-        return guessed
+        return head.in_units((states * self._rated_items(head)[items.values]).sum(1))
 
     def preferences(self, queries: Queries | Sequence[Any]) -> NDArray[np.float32]:
         """(queries, dim) each person's own vector, of length 1, predicted from the history alone; NaN without one.
@@ -370,7 +366,9 @@ class BERT4RecModel(SequenceModel):
 
     def _rated_items(self, head: Ratings) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return np.asarray(head.item_vectors(self.net.items.vectors()).float().cpu().numpy())
+            vectors = head.item_vectors(self.net.items.vectors()).float().cpu().numpy()
+        vectors[~self.about.met] = vectors[self.about.met].mean(0)
+        return np.asarray(vectors)
 
     def _of_own_users(self, queries: Queries) -> Queries:
         """The queries with users as training numbered them; PAD = a stranger.

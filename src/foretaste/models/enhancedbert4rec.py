@@ -253,8 +253,10 @@ class EnhancedBERT4Rec(ItemLossSettings):
         rows = torch.randperm(len(lengths), device=lengths.device)[:TAUGHT]
         place = 1 + (torch.rand(len(rows), device=lengths.device) * (lengths[rows] - 1)).long()
         chances, answered = teacher.chances(batch.history.take(rows), place, self.temperature)
-        states = told[rows, place][answered]
-        return divergence(states, vectors, chances[answered], self.temperature)
+        if net.items.any_cold:
+            vectors, chances = vectors[net.items.met], chances[:, net.items.met]
+            chances = chances / chances.sum(1, keepdim=True)
+        return divergence(told[rows, place][answered], vectors, chances[answered], self.temperature)
 
 
 def _notes(metadata: ItemMetadata | None, sides: SideInputs, use: Use) -> list[str]:

@@ -49,12 +49,12 @@ class GRU4Rec(SequenceSettings):
     Differs from the published code: rows are learned from whole, with gradients through all of their places; there,
     sessions run side by side and each step sees one event of each, with a gradient through that one event. So a step
     here sees ``batch_tokens`` places where theirs sees 32 to 240, and ``batch_negatives`` of their targets, drawn, are
-    negatives for all, where there all of them are. An item that is a place's target is never its negative. Sessions
-    come in random order, not by time; a row longer than ``length`` is cut into windows, which begin at 0, and an answer
-    reads the last ``length`` events from 0. All layers have ``dim`` units. In the one-hot form dropout on the first
-    state is ``dropout_hidden``, as in the Theano code. AdamW and, up to 100,000 items, the softmax over the whole
-    catalogue are the default. Left out: the losses TOP1 and BPR that the second paper replaces, other activations,
-    label smoothing, and strengths of the logQ correction between none and full.
+    negatives for all, where there all of them are; they may be of the same session. An item that is a place's target
+    is never its negative. Sessions come in random order, not by time; a row longer than ``length`` is cut into
+    windows, which begin at 0, and an answer reads the last ``length`` events from 0. All layers have ``dim`` units. In
+    the one-hot form dropout on the first state is ``dropout_hidden``, as in the Theano code. AdamW and, up to 100,000
+    items, the softmax over the whole catalogue are the default. Left out: the losses TOP1 and BPR that the second
+    paper replaces, other activations, label smoothing, and strengths of the logQ correction between none and full.
     """
 
     layers: PositiveInt = 1

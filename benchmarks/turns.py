@@ -28,7 +28,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
-                env=environment(threads),
+                env=environment(threads, spinning=True),
             )
         self._tell(json.dumps(order))
 

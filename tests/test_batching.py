@@ -1,5 +1,6 @@
 """Windows and batches: every event is learned from once, and no batch is too large."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretaste.batching import SequenceBatches, Sequences
+from foretaste.batching import SequenceBatches, Sequences, _least_padding
 from foretaste.catalog import NO_TIME
 from foretaste.ragged import PAD, Ragged
 
@@ -103,6 +104,39 @@ def test_batches_have_few_widths_and_none_beyond_the_longest_sequence():
     widths = {batch.history.items.shape[1] for batch in SequenceBatches(sequences, 400, np.random.default_rng(0))}
     assert len(widths) <= 16
     assert max(widths) == 100
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 4))
+def test_no_other_choice_of_so_many_widths_pads_less(lengths, most):
+    lengths = np.array(lengths)
+    chosen = _least_padding(lengths, most)
+    candidates = np.unique(lengths)
+    others = [
+        np.array([*few, candidates[-1]])
+        for few in itertools.combinations(candidates[:-1], min(most, len(candidates)) - 1)
+    ]
+
+    def places(widths):
+        return widths[np.searchsorted(widths, lengths)].sum()
+
+    assert len(chosen) <= most
+    assert chosen[-1] == lengths.max()
+    assert places(chosen) == min(map(places, others))
+
+
+def test_thousands_of_different_lengths_are_no_great_work():
+    lengths = np.arange(1, 20_001)
+    chosen = _least_padding(lengths, 16)
+    assert len(chosen) == 16
+    assert chosen[-1] == 20_000
+    assert chosen[np.searchsorted(chosen, lengths)].sum() < 1.08 * lengths.sum()
+
+
+def test_short_sequences_are_not_padded_for_a_few_long_ones():
+    lengths = np.array([2] * 500 + [3] * 300 + [5] * 100 + [60, 80, 100, *range(20, 50)])
+    sequences = Sequences(Ragged.from_lengths(np.zeros(lengths.sum(), np.int32), lengths))
+    batches = list(SequenceBatches(sequences, 200, np.random.default_rng(0)))
+    assert sum(map(len, batches)) / sum(batch.history.items.numel() for batch in batches) > 0.9
 
 
 def beside(lengths) -> Sequences:

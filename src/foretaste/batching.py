@@ -18,6 +18,7 @@ __all__ = ["Padded", "SequenceBatch", "SequenceBatches", "Sequences", "Widths"]
 
 # Different widths of batches: torch's libraries keep a plan for every shape, and many shapes take gigabytes.
 WIDTHS = 16
+CANDIDATES = 512  # among which they are chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,14 +194,17 @@ class Sequences:
 
 
 class Widths:
-    """Lengths rounded up to one of few widths, so that batches have few shapes."""
+    """Lengths rounded up to one of few widths, chosen so that as few places as possible are padding.
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-        self._step = -(-longest // WIDTHS)
+    Args:
+        lengths: Of the sequences that are to be batched; others may be asked for up to the longest of them.
+    """
+
+    def __init__(self, lengths: NDArray[np.integer]) -> None:
+        self._widths = _least_padding(lengths, WIDTHS)
 
     def of(self, lengths: Any) -> Any:
-        return np.minimum(-(-lengths // self._step) * self._step, self.longest)
+        return self._widths[np.searchsorted(self._widths, lengths)]
 
 
 class SequenceBatches(Sequence[SequenceBatch]):
@@ -215,7 +219,7 @@ class SequenceBatches(Sequence[SequenceBatch]):
     def __init__(self, sequences: Sequences, tokens: int, rng: np.random.Generator) -> None:
         self._sequences = sequences
         lengths = sequences.lengths - 1
-        self._widths = Widths(int(lengths.max(initial=1)))
+        self._widths = Widths(lengths)
         self._groups = groups_by_length(lengths, self._widths, tokens, rng)
 
     def __len__(self) -> int:
@@ -234,12 +238,35 @@ class SequenceBatches(Sequence[SequenceBatch]):
 def groups_by_length(
     lengths: NDArray[np.int64], widths: Widths, tokens: int, rng: np.random.Generator
 ) -> list[NDArray[np.integer]]:
-    """Rows of similar length together, in random order, each group within so many places."""
-    # Sorting by length with some noise: little padding, yet other neighbours in each epoch.
-    order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
-    groups = groups_within(order, widths.of(lengths), tokens)
+    """Rows of one width together, other neighbours in each epoch, in random order, each group within so many places."""
+    rounded = widths.of(lengths)
+    order = np.lexsort((rng.random(len(lengths)), rounded))
+    groups = groups_within(order, rounded, tokens)
     rng.shuffle(groups)
     return groups
+
+
+def _least_padding(lengths: NDArray[np.integer], most: int) -> NDArray[np.int64]:
+    """At most so many widths, ascending, the last as wide as the longest, that pad as little as so many widths can.
+
+    With lengths u_0 < u_1 < ..., of which c_i sequences are no longer than u_i, the least places that k widths need up
+    to u_i are  P(k, i) = min over j < i of P(k - 1, j) + u_i (c_i - c_j),  where P(1, i) = u_i c_i.
+    """
+    step = -(-int(lengths.max(initial=1)) // CANDIDATES)
+    width, count = np.unique(-(-lengths // step) * step, return_counts=True)
+    if len(width) <= most:
+        return np.minimum(width, lengths.max(initial=1)).astype(np.int64)
+    up_to = np.cumsum(count)
+    added = np.where(np.tri(len(width), k=-1, dtype=bool), width[:, None] * (up_to[:, None] - up_to), np.inf)
+    places, before = (width * up_to).astype(np.float64), []
+    for _ in range(most - 1):
+        through = places + added
+        before.append(through.argmin(1))
+        places = through.min(1)
+    chosen = [len(width) - 1]
+    for previous in reversed(before):
+        chosen.append(int(previous[chosen[-1]]))
+    return np.minimum(width[chosen[::-1]], lengths.max()).astype(np.int64)
 
 
 def _spans(start: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -58,7 +58,7 @@ class MaskedBatches(Sequence[MaskedBatch]):
         repeats: int = 1,
     ) -> None:
         self._sequences, self._rate, self._last_share = sequences, rate, last_share
-        self._widths = Widths(int(sequences.lengths.max(initial=1)))
+        self._widths = Widths(sequences.lengths)
         groups = [
             group for _ in range(repeats) for group in groups_by_length(sequences.lengths, self._widths, tokens, rng)
         ]

@@ -71,12 +71,13 @@ def measured(
     models = {"float32": model, "int8": model.in_eight_bits()}
     entries = {name: trial.entry(name, each) for name, each in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(rounds):
+    lists: dict[str, list[list[int]]] = {}
+    for number in range(rounds):
         for name, each in models.items():  # in turns, so that what slows the machine down slows both
             begun = time.perf_counter()
-            each.recommend(trial.holdout.queries, 10)
+            lists[name] = each.recommend(trial.holdout.queries, 10).items.tolist()
             seconds[name].append((time.perf_counter() - begun) * 1000 / len(trial.holdout))
-    lists = [each.recommend(trial.holdout.queries, 10).items.tolist() for each in models.values()]
+            print(f"round {number + 1} of {rounds}: {name} {seconds[name][-1]:.2f} s per 1,000", file=sys.stderr)
     loss = entries["float32"].per_query[METRIC] - entries["int8"].per_query[METRIC]
     low, high = bootstrap(loss[:, None], seed=Run().seed_of("eight bit"))
     return {
@@ -94,7 +95,7 @@ def measured(
             for name, each in models.items()
         },
         "loss": {METRIC: float(np.nanmean(loss)), "low": float(low[0]), "high": float(high[0])},
-        "shared_of_10": float(np.mean([len(set(one) & set(two)) for one, two in zip(*lists, strict=True)])),
+        "shared_of_10": float(np.mean([len(set(one) & set(two)) for one, two in zip(*lists.values(), strict=True)])),
     }
 
 
@@ -130,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe")
     parser.add_argument("--data-dir", type=Path, help="where published data lies; by default FORETASTE_DATA")
     parser.add_argument("--max-queries", type=int, help="a sample of so many queries; by default all")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each answers all queries to be timed")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each answers all queries to be timed")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="e.g. benchmarks/results/eight_bit-ml-1m-sasrec.json")
     return parser

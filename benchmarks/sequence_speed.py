@@ -1,6 +1,7 @@
 """Training and answering speed of sequence models beside RecTools', epoch by epoch in turns, counted by trained event.
 
-python benchmarks/sequence_speed.py [--only CASE] [--rounds 3] [--threads 2] [--rectools PYTHON] [--time-to 0.15]
+python benchmarks/sequence_speed.py [--only CASE] [--rounds 3] [--threads 2] [--rectools PYTHON]
+python benchmarks/sequence_speed.py --only "sasrec ml-1m" --time-to 0.15 [--patience 10]
 
 RecTools runs in an environment of its own: the interpreter named by --rectools or FORETASTE_RECTOOLS, else one that is
 made in benchmarks/.venvs. The result goes to benchmarks/results/sequence_speed.json, case by case: a case that is
@@ -125,9 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "versions": versions(),
             "quick": given.quick,
         }
-        kept[case.name] = {**about, **measured(_smaller(case) if given.quick else case, given)}
+        case = _smaller(case) if given.quick else case
+        if given.time_to is None:
+            earlier = {"time_to": kept[case.name]["time_to"]} if "time_to" in kept.get(case.name, {}) else {}
+            kept[case.name] = {**about, **measured(case, given), **earlier}
+        elif case.peer is not None:
+            kept[case.name] = {**kept.get(case.name, {}), "time_to": {**about, **timed_to(case, given)}}
         write_result(out, {"benchmark": "sequence_speed", "protocol": list(PROTOCOL), "cases": kept})
-        print(text(case.name, kept[case.name]), flush=True)
+        if "training" in kept.get(case.name, {}):
+            print(text(case.name, kept[case.name]), flush=True)
     print(f"written to {out}")
     return 0
 
@@ -147,8 +154,32 @@ def measured(case: Case, given: argparse.Namespace) -> dict[str, Any]:
         if "foretaste" not in orders:
             return found
         found |= _in_turns(case, orders, given)
-        if given.time_to is not None:
-            found["time_to"] = {"validation_ndcg@10": given.time_to, **_until(data, orders, given)}
+    return found
+
+
+def timed_to(case: Case, given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of training up to a validation score, one side after the other; what validating takes does not count.
+
+    Validated on is the last event of each user of what may be learned from, which is then withheld from training. The
+    peer is given up when it has trained ``--patience`` times as long as we did.
+    """
+    from foretaste.split import leave_one_out
+
+    found: dict[str, Any] = {"validation_ndcg@10": given.time_to, "patience": given.patience, "threads": given.threads}
+    with scratch("sequence_speed") as folder:
+        events = folder / "events.npz"
+        inner = leave_one_out(_data(case, given.data_dir, quick=given.quick), validation_users=0)
+        _write_events(inner.train, events, inner.test)
+        most_seconds = None
+        for who, order in _orders(case, events, given).items():
+            limits = {"until": given.time_to, "most_seconds": most_seconds, "plan": TIME_TO_PLAN}
+            worker = _worker(who, {**order, **limits}, given)
+            try:
+                found[who] = worker.ask("until")
+            finally:
+                worker.end()
+            print(f"{case.name}, {who}: {found[who]}", flush=True)
+            most_seconds = given.patience * found[who]["seconds"]
     return found
 
 
@@ -179,27 +210,6 @@ def _in_turns(case: Case, orders: Mapping[str, Mapping[str, Any]], given: argpar
         "ratio": _ratio(epochs),
         "raw": {"epochs": epochs, "answers": answers},
     }
-
-
-def _until(data: "Dataset", orders: Mapping[str, Mapping[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of training up to a validation score, one side after the other; what validating takes does not count.
-
-    Validated on is the last event of each user of what may be learned from, which is then withheld from training.
-    """
-    from foretaste.split import leave_one_out
-
-    events = Path(next(iter(orders.values()))["events"])
-    inner = leave_one_out(data, validation_users=0)
-    _write_events(inner.train, events, inner.test)
-    reached = {}
-    for who, order in orders.items():
-        worker = _worker(who, {**order, "until": given.time_to, "plan": TIME_TO_PLAN}, given)
-        try:
-            reached[who] = worker.ask("until")
-        finally:
-            worker.end()
-        print(f"{who}: {reached[who]}", flush=True)
-    return reached
 
 
 def _summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -307,7 +317,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--peer-precision", default="32-true", choices=("32-true", "bf16-mixed"))
     parser.add_argument("--rectools", help="interpreter of an environment with RecTools")
-    parser.add_argument("--time-to", type=float, help="also train up to this validation ndcg@10, once")
+    parser.add_argument(
+        "--time-to", type=float, help="only train up to this validation ndcg@10, once; the other numbers stay"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=10.0, help="times our seconds, after which the peer is given up"
+    )
     parser.add_argument("--data-dir", type=Path, help="where published data lies; by default FORETASTE_DATA")
     parser.add_argument("--quick", action="store_true", help="tiny simulated logs; no peer unless it is named")
     parser.add_argument("--out", type=Path, help="where the JSON goes")

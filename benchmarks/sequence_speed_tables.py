@@ -71,11 +71,19 @@ def _conclusions(case: Mapping[str, Any]) -> list[str]:
         ours, theirs = case["answers"]["foretaste"], case["answers"]["rectools"]
         shares = [f"{stage} {ours[stage]['median'] / theirs[stage]['median']:.2f}" for stage in ours]
         told.append(f"Of RecTools' time ours takes: {', '.join(shares)}; to reach: all 0.33, lists 0.10.")
-    until = case.get("time_to", {})
-    for who in case["training"]:
-        if who in until:
-            told.append(f"Up to validation ndcg@10 {until['validation_ndcg@10']}, {who}: {_reached_words(until[who])}.")
-    return [*told, _floor_words(case)]
+    return [*told, *_until_words(case.get("time_to", {})), _floor_words(case)]
+
+
+def _until_words(until: Mapping[str, Any]) -> list[str]:
+    sides = [who for who in ("foretaste", "rectools") if who in until]
+    told = [
+        f"Up to validation ndcg@10 {until['validation_ndcg@10']}, {who}: {_reached_words(until[who])}." for who in sides
+    ]
+    if len(sides) == 2 and until["foretaste"]["reached"]:
+        least = "" if until["rectools"]["reached"] else "less than "
+        share = until["foretaste"]["seconds"] / until["rectools"]["seconds"]
+        told.append(f"That is {least}{share:.2f} of RecTools' time; to reach: 0.20 (`{until['command']}`).")
+    return told
 
 
 def _answer_lines(case: Mapping[str, Any]) -> list[tuple[str, str]]:

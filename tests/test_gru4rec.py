@@ -9,12 +9,11 @@ import worlds
 from pydantic import ValidationError
 from torch import nn
 
-from foretaste import computing
+from foretaste import computing, itemloss
 from foretaste.batching import Padded, SequenceBatches, Sequences
 from foretaste.computing import blocks_computed
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError, MissingData
-from foretaste.models import gru4rec
 from foretaste.models.gru4rec import GRU4Rec
 from foretaste.nets.gru import GRU
 from foretaste.query import Holdout, Queries
@@ -397,7 +396,7 @@ def test_any_number_of_targets_may_be_negatives(shop, batch_negatives):
 
 
 def test_many_items_take_the_sampled_loss_and_say_so(shop, monkeypatch):
-    monkeypatch.setattr(gru4rec, "FULL_UP_TO", 14)
+    monkeypatch.setattr(itemloss, "FULL_UP_TO", 14)
     said = []
     model = GRU4Rec(**QUICK).fit(shop, run=replace(RUN, log=lambda message, numbers=None: said.append(message)))
     assert said[0] == (

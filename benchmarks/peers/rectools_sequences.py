@@ -84,7 +84,10 @@ class Side:
 
     def until(self) -> None:
         seconds, scores = [], []
-        while len(scores) < MOST_EPOCHS and (not scores or scores[-1] < self.order["until"]):
+        most_seconds = self.order.get("most_seconds") or float("inf")
+        while not scores or (
+            scores[-1] < self.order["until"] and sum(seconds) < most_seconds and len(scores) < MOST_EPOCHS
+        ):
             seconds.append(self.trained().seconds)
             scores.append(self.score())
         reached = scores[-1] >= self.order["until"]

@@ -255,7 +255,7 @@ def _least_padding(lengths: NDArray[np.integer], most: int) -> NDArray[np.int64]
     step = -(-int(lengths.max(initial=1)) // CANDIDATES)
     width, count = np.unique(-(-lengths // step) * step, return_counts=True)
     if len(width) <= most:
-        return np.minimum(width, lengths.max(initial=1)).astype(np.int64)
+        return _up_to(width, lengths)
     up_to = np.cumsum(count)
     added = np.where(np.tri(len(width), k=-1, dtype=bool), width[:, None] * (up_to[:, None] - up_to), np.inf)
     places, before = (width * up_to).astype(np.float64), []
@@ -266,7 +266,12 @@ def _least_padding(lengths: NDArray[np.integer], most: int) -> NDArray[np.int64]
     chosen = [len(width) - 1]
     for previous in reversed(before):
         chosen.append(int(previous[chosen[-1]]))
-    return np.minimum(width[chosen[::-1]], lengths.max()).astype(np.int64)
+    return _up_to(width[chosen[::-1]], lengths)
+
+
+def _up_to(widths: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    limited: NDArray[np.int64] = np.minimum(widths, lengths.max(initial=1)).astype(np.int64)
+    return limited
 
 
 def _spans(start: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -11,11 +11,26 @@ from foretaste.recommender import About
 from foretaste.sampling import Negatives
 from foretaste.sequential import MOST_TOKENS, SequenceSettings
 
-__all__ = ["FULL_UP_TO", "ItemLoss", "ItemLossSettings"]
+__all__ = ["SAMPLED", "ItemLoss", "ItemLossSettings", "sampling_notes", "softmax_for"]
 
 ItemLoss = Literal["softmax", "sampled_softmax", "bce", "gbce"]
 FULL_UP_TO = 100_000  # items: the full softmax of more than that takes most of the time, and sampling loses little
 SAMPLED = {"sampled_softmax": 2048, "bce": 1, "gbce": 256}
+
+
+def softmax_for(items: int, negatives: int | None) -> Literal["softmax", "sampled_softmax"]:
+    """The loss where none is named: over the whole catalogue while it is small, unless negatives are asked for."""
+    return "softmax" if negatives is None and items <= FULL_UP_TO else "sampled_softmax"
+
+
+def sampling_notes(items: int, loss: str | None, negatives: int | None) -> list[str]:
+    """What is to be said where the loss is sampled without having been asked for."""
+    if loss is not None or negatives is not None or items <= FULL_UP_TO:
+        return []
+    return [
+        f"{items:,} items: the loss is the softmax over {SAMPLED['sampled_softmax']:,} sampled ones "
+        "(loss: softmax takes them all)"
+    ]
 
 
 class ItemLossSettings(SequenceSettings):
@@ -39,17 +54,10 @@ class ItemLossSettings(SequenceSettings):
 
     def chosen_loss(self, items: int) -> ItemLoss:
         """The loss that is meant where none is named."""
-        if self.loss is not None:
-            return self.loss
-        return "softmax" if self.negatives is None and items <= FULL_UP_TO else "sampled_softmax"
+        return self.loss or softmax_for(items, self.negatives)
 
     def notes(self, about: About) -> list[str]:
-        if self.loss is not None or self.negatives is not None or len(about.items) <= FULL_UP_TO:
-            return []
-        return [
-            f"{len(about.items):,} items: the loss is the softmax over {SAMPLED['sampled_softmax']:,} sampled ones "
-            "(loss: softmax takes them all)"
-        ]
+        return sampling_notes(len(about.items), self.loss, self.negatives)
 
     def item_loss(self, states: Tensor, items: Tensor, targets: Tensor, negatives: Negatives) -> dict[str, Tensor]:
         """The chosen loss, by its name.

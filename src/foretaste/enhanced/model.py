@@ -18,7 +18,7 @@ from foretaste.query import Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
 from foretaste.run import Run
-from foretaste.sequential import ANSWERED_TOGETHER, SequenceModel, SequenceSettings
+from foretaste.sequential import SequenceModel, SequenceSettings, answered_together
 from foretaste.side_inputs import ItemMetadata, SideInputs
 from foretaste.storage import prefixed
 from foretaste.train import device_of
@@ -214,8 +214,6 @@ class EnhancedBERT4RecModel(SequenceModel):
         sequences, features = self._read(queries)
         known = (sequences.lengths > 0) | (features != PAD).any(1) | (sequences.user != PAD)
         asked = np.flatnonzero(known | everybody)
-        # Neighbours of similar length share a batch, so little is computed for padding.
-        asked = asked[np.argsort(sequences.lengths[asked], kind="stable")]
         answers = np.full((len(queries), width), np.nan, np.float32)
         device = device_of(self._run)
         net = self.net.to(device)
@@ -224,8 +222,7 @@ class EnhancedBERT4RecModel(SequenceModel):
         # Weights of 8 bits are multiplied out once for all batches.
         with torch.inference_mode(), parametrize.cached():
             vectors = net.items.vectors()
-            for start in range(0, len(asked), ANSWERED_TOGETHER):
-                rows = asked[start : start + ANSWERED_TOGETHER]
+            for rows in answered_together(asked, sequences.lengths):
                 seen = Seen(sequences.take(rows).padded().to(device), torch.from_numpy(features[rows]).to(device))
                 answers[rows] = tell(seen, vectors).float().cpu().numpy()
         net.train(training)

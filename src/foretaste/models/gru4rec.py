@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from foretaste.batching import Padded, SequenceBatch, Sequences
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError
-from foretaste.itemloss import FULL_UP_TO, SAMPLED
+from foretaste.itemloss import SAMPLED, sampling_notes, softmax_for
 from foretaste.losses import bpr_max, full_softmax, sampled_softmax, top1_max
 from foretaste.nets.dropout import Dropout
 from foretaste.nets.embeddings import ItemEmbedding
@@ -125,17 +125,10 @@ class GRU4Rec(SequenceSettings):
 
     def chosen_loss(self, items: int) -> Loss:
         """The loss that is meant where none is named."""
-        if self.loss is not None:
-            return self.loss
-        return "softmax" if self.negatives is None and items <= FULL_UP_TO else "sampled_softmax"
+        return self.loss or softmax_for(items, self.negatives)
 
     def notes(self, about: About) -> list[str]:
-        if self.loss is not None or self.negatives is not None or len(about.items) <= FULL_UP_TO:
-            return []
-        return [
-            f"{len(about.items):,} items: the loss is the softmax over {SAMPLED['sampled_softmax']:,} sampled ones "
-            "(loss: softmax takes them all)"
-        ]
+        return sampling_notes(len(about.items), self.loss, self.negatives)
 
     def losses(self, net: "GRU4RecNet", batch: SequenceBatch) -> Mapping[str, Tensor]:
         wanted = batch.targets != PAD

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from foretaste.batching import Padded, SequenceBatch, Sequences
 from foretaste.dataset import Needs
 from foretaste.itemloss import ItemLossSettings
-from foretaste.nets.attention import RelativePlaces, RelativeTimes, causal_bias, interval_table
+from foretaste.nets.attention import (
+    RelativePlaces,
+    RelativeTimes,
+    at_places,
+    causal_bias,
+    interval_table,
+    rows_at,
+)
 from foretaste.nets.dropout import Dropout
 from foretaste.nets.embeddings import PlaceEmbedding
 from foretaste.ragged import PAD
@@ -83,11 +90,15 @@ class HSTUNet(SequenceNet):
         self.negatives = Negatives(about.popularity, settings.negatives_alpha)
         self.attention, self.reads_times = settings.attention, settings.time_intervals
 
-    def forward(self, history: Padded, vectors: Tensor | None = None) -> Tensor:
+    def answer(self, history: Padded) -> Tensor:
+        return self(history, places=history.lengths[:, None] - 1)[:, 0]  # type: ignore[no-any-return]
+
+    def forward(self, history: Padded, vectors: Tensor | None = None, places: Tensor | None = None) -> Tensor:
         """States (batch, length, dim) of right-padded histories; those of padding mean nothing.
 
         Args:
             vectors: Those of all items, where they are known already.
+            places: (batch, count) the places whose states alone are wanted, (batch, count, dim) then.
         """
         length = history.items.shape[1]
         states = self.items(history.items, vectors) * self.items.weight.shape[1] ** 0.5 + self.places(length)
@@ -97,9 +108,10 @@ class HSTUNet(SequenceNet):
             seen = torch.arange(1, length + 1, device=states.device)[:, None]
             mask = mask.exp() / seen.sqrt()
         intervals = interval_table(history.times_or_unknown()) if self.reads_times else None
-        for block in self.blocks:
+        *lower, last = self.blocks
+        for block in lower:
             states = block(states, mask, intervals)
-        return torch.as_tensor(self.norm(states))
+        return torch.as_tensor(self.norm(last(states, mask, intervals, places)))
 
 
 class _Block(nn.Module):
@@ -115,7 +127,7 @@ class _Block(nn.Module):
         self.added = nn.Linear(dim, dim)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, states: Tensor, mask: Tensor, intervals: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor, intervals: Tensor | None, places: Tensor | None = None) -> Tensor:
         batch, length, dim = states.shape
         mixed = nn.functional.silu(self.gate_queries_keys_values(self.before(states)))
         split = mixed[..., dim:].view(batch, length, 3, self.heads, dim // self.heads)
@@ -123,9 +135,13 @@ class _Block(nn.Module):
         bias = self.distances(length)
         if self.times is not None and intervals is not None:
             bias = bias + self.times(intervals)
+        if places is not None:
+            bias = bias if bias.dim() == 4 else bias[None]
+            queries, bias, mask = (rows_at(each, places) for each in (queries, bias, mask[None, None]))
         read = self._weights(queries, keys, bias, mask) @ values
-        read = self.after(read.transpose(1, 2).reshape(batch, length, dim).float())
-        return torch.as_tensor(states + self.dropout(self.added(read * mixed[..., :dim])))
+        read = self.after(read.transpose(1, 2).flatten(2).float())
+        gate = at_places(mixed[..., :dim], places)
+        return torch.as_tensor(at_places(states, places) + self.dropout(self.added(read * gate)))
 
     def _weights(self, queries: Tensor, keys: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         """(batch, heads, length, length) how much each place takes from those that it may see."""

@@ -98,11 +98,15 @@ class SASRecNet(SequenceNet):
         self.norm = nn.LayerNorm(dim) if settings.norm == "pre" else nn.Identity()
         self.negatives = Negatives(about.popularity, settings.negatives_alpha)
 
-    def forward(self, history: Padded, vectors: Tensor | None = None) -> Tensor:
+    def answer(self, history: Padded) -> Tensor:
+        return self(history, places=history.lengths[:, None] - 1)[:, 0]  # type: ignore[no-any-return]
+
+    def forward(self, history: Padded, vectors: Tensor | None = None, places: Tensor | None = None) -> Tensor:
         """States (batch, length, dim) of right-padded histories; those of padding mean nothing.
 
         Args:
             vectors: Those of all items, where they are known already.
+            places: (batch, count) the places whose states alone are wanted, (batch, count, dim) then.
         """
         length = history.items.shape[1]
         states = self.items(history.items, vectors) * self.items.weight.shape[1] ** 0.5
@@ -116,6 +120,7 @@ class SASRecNet(SequenceNet):
         bias = causal_bias(length, states.device)
         if self.distances is not None:
             bias = bias + self.distances(length)
-        for block in self.blocks:
+        *lower, last = self.blocks
+        for block in lower:
             states = block(states, bias, self.rotation)
-        return torch.as_tensor(self.norm(states))
+        return torch.as_tensor(self.norm(last(states, bias, self.rotation, places)))

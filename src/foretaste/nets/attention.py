@@ -20,6 +20,7 @@ __all__ = [
     "causal_bias",
     "interval_table",
     "padding_bias",
+    "rows_at",
 ]
 
 Norm = Literal["pre", "post"]
@@ -72,8 +73,8 @@ class SelfAttentionBlock(nn.Module):
         if rotation is not None:
             queries, keys = rotation(queries), rotation(keys)
         if places is not None:
-            queries, bias = _rows(queries, places), bias[(None,) * (4 - bias.dim())]
-            bias = bias if bias.shape[2] == 1 else _rows(bias, places)  # 1: the same for all places
+            queries, bias = rows_at(queries, places), bias[(None,) * (4 - bias.dim())]
+            bias = bias if bias.shape[2] == 1 else rows_at(bias, places)  # 1: the same for all places
         mixed = attend(queries, keys, values, bias)
         return torch.as_tensor(self.attended(mixed.transpose(1, 2).flatten(2)))
 
@@ -96,7 +97,7 @@ def at_places(states: Tensor, places: Tensor | None) -> Tensor:
     return states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
 
-def _rows(table: Tensor, places: Tensor) -> Tensor:
+def rows_at(table: Tensor, places: Tensor) -> Tensor:
     """The rows (batch, heads, count, width) of (batch or 1, heads, length, width) that belong to these places."""
     (batch, count), (heads, width) = places.shape, (table.shape[1], table.shape[3])
     return table.expand(batch, -1, -1, -1).gather(2, places[:, None, :, None].expand(batch, heads, count, width))

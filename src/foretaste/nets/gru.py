@@ -104,7 +104,7 @@ class _Recurrence(torch.autograd.Function):
             doubled = read[:, :, new_only].float().mul_(2)
             for place in range(length):
                 from_state = torch.addmm(bias_low, states[place].to(low), weights.t())
-                reset_update, new, of_new = gates[place].split([2 * dim, dim, dim], 1)
+                reset_update, new, of_new = torch.split(gates[place], [2 * dim, dim, dim], 1)
                 torch.add(read[place, :, both], from_state[:, both], out=reset_update).sigmoid_()
                 of_new.copy_(from_state[:, new_only])
                 torch.addcmul(doubled[place], reset_update[:, :dim], of_new, value=2, out=new)

@@ -2,6 +2,7 @@
 
 python benchmarks/sequence_speed.py [--only CASE] [--rounds 3] [--threads 2] [--rectools PYTHON]
 python benchmarks/sequence_speed.py --only "sasrec ml-1m" --time-to 0.15 [--patience 10]
+python benchmarks/sequence_speed.py --only "sasrec ml-1m" --answers
 
 RecTools runs in an environment of its own: the interpreter named by --rectools or FORETASTE_RECTOOLS, else one that is
 made in benchmarks/.venvs. The result goes to benchmarks/results/sequence_speed.json, case by case: a case that is
@@ -127,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "quick": given.quick,
         }
         case = _smaller(case) if given.quick else case
-        if given.time_to is None:
+        if given.answers and case.answers and "training" in kept.get(case.name, {}):
+            kept[case.name] |= {**answers_alone(case, given), "answers_about": about}
+        elif given.time_to is None:
             earlier = {"time_to": kept[case.name]["time_to"]} if "time_to" in kept.get(case.name, {}) else {}
             kept[case.name] = {**about, **measured(case, given), **earlier}
         elif case.peer is not None:
@@ -155,6 +158,33 @@ def measured(case: Case, given: argparse.Namespace) -> dict[str, Any]:
             return found
         found |= _in_turns(case, orders, given)
     return found
+
+
+def answers_alone(case: Case, given: argparse.Namespace) -> dict[str, Any]:
+    """The answers after a single epoch of training on each side; how well it was trained changes nothing."""
+    with scratch("sequence_speed") as folder:
+        events = folder / "events.npz"
+        _write_events(_data(case, given.data_dir, quick=given.quick), events)
+        orders = _orders(case, events, given)
+        orders["foretaste"]["epochs"] = 1
+        workers = {who: _worker(who, order, given) for who, order in orders.items()}
+        try:
+            for worker in workers.values():
+                worker.ask("epoch")
+            answers = _answered(workers, given.rounds)
+        finally:
+            for worker in workers.values():
+                worker.end()
+    return {"answers": {who: _answers(rows[1:]) for who, rows in answers.items()}}
+
+
+def _answered(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """The stages of answering everybody, in turns; the first round warms up."""
+    answers: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
+    for _ in range(rounds + 1):
+        for who, worker in workers.items():
+            answers[who].append(worker.ask("recommend"))
+    return answers
 
 
 def timed_to(case: Case, given: argparse.Namespace) -> dict[str, Any]:
@@ -187,16 +217,13 @@ def _in_turns(case: Case, orders: Mapping[str, Mapping[str, Any]], given: argpar
     workers = {who: _worker(who, order, given) for who, order in orders.items()}
     try:
         epochs: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
-        answers: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
         for number in range(given.rounds + 1):
             for who, worker in workers.items():
                 row = worker.ask("epoch")
                 epochs[who].append(row)
                 note = " (warming up)" if not number else ""
                 print(f"{case.name}: {who} {row['events']:,} events in {row['seconds']:.1f} s{note}", flush=True)
-        for _ in range(given.rounds + 1 if case.answers else 0):
-            for who, worker in workers.items():
-                answers[who].append(worker.ask("recommend"))
+        answers = _answered(workers, given.rounds) if case.answers else {}
         about = {who: worker.ask("about") for who, worker in workers.items()}
         floor = workers["foretaste"].ask("floor")  # last, as it takes memory of its own
     finally:
@@ -320,6 +347,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--time-to", type=float, help="only train up to this validation ndcg@10, once; the other numbers stay"
     )
+    parser.add_argument("--answers", action="store_true", help="only time answers again; the other numbers stay")
     parser.add_argument(
         "--patience", type=float, default=10.0, help="times our seconds, after which the peer is given up"
     )

@@ -1,7 +1,10 @@
 """What the machine is, and what a run would take."""
 
 import json
+import resource
+import sys
 
+import numpy as np
 import pytest
 
 from foretaste.doctor import examine
@@ -51,6 +54,18 @@ def test_memory_that_training_kept_is_given_back() -> None:
     block = bytearray(200 * 2**20)
     block[::4096] = b"x" * len(block[::4096])
     assert peak_memory() > before + 100 * 2**20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has these thresholds")
+def test_large_arrays_are_not_asked_of_the_system_each_time_after_training() -> None:
+    with freed_memory_kept():
+        pass
+    pages, times = 2**20 * 8 // resource.getpagesize(), 20
+    np.ones(2**20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        np.ones(2**20)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < times * pages / 4
 
 
 def test_the_peak_sees_what_was_held_and_can_be_forgotten() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["available_memory", "forget_peak", "freed_memory_kept", "is_out_of_memory", "machine", "peak_memory"]
 
-MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt, from malloc.h
+MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -4, -3, -1  # of mallopt, from malloc.h
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -55,7 +55,10 @@ def freed_memory_kept() -> Iterator[None]:
         yield
     finally:
         tune(MMAP_MAX, 65_536)  # what glibc begins with
-        tune(TRIM_THRESHOLD, 128 * 2**10)
+        # What its thresholds grow to by themselves as large arrays come and go, until somebody sets one: back at their
+        # beginning and set, they would stay there, and answering after training would take twice as long.
+        tune(MMAP_THRESHOLD, 32 * 2**20)
+        tune(TRIM_THRESHOLD, 64 * 2**20)
         trim(0)
 
 

@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     command = told("sequence_speed.py", typed, ("--data-dir", "--out", "--rectools"))
     kept: dict[str, Any] = {}
-    if out.exists() and not given.quick:
+    if out.exists():
         kept = json.loads(out.read_text(encoding="utf-8"))["cases"]
     for case in cases:
         about = {

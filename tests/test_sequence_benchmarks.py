@@ -441,6 +441,7 @@ import json, sys, time
 order = json.loads(sys.stdin.readline())
 print("a library says something")
 said = {"epoch": {"seconds": 2.0, "events": 1000}, "recommend": {"all": 0.3, "vectors": 0.2, "lists": 0.1},
+        "until": {"seconds": 50.0, "epochs": 3, "best": 0.01, "reached": False, "given_up": order.get("most_seconds")},
         "about": {"peak_bytes": 2**20, "class": order["settings"]["class"]}}
 for line in sys.stdin:
     if line.strip() not in said:
@@ -481,6 +482,27 @@ def test_both_sides_are_measured_in_turns_and_counted_by_trained_event(peer, tmp
     text = sequence_speed_tables.markdown(content)
     assert "### sasrec ml-1m" in text and "| rectools | 500 |" in text and "to reach: 8." in text
     assert "theirs / ours" in capsys.readouterr().out
+
+
+def test_answers_and_the_way_to_a_score_are_measured_without_the_rest(peer, tmp_path):
+    out = tmp_path / "speed.json"
+    command = ["--quick", "--threads", "1", "--rounds", "1", "--only", "sasrec ml-1m", "--rectools", sys.executable]
+    command += ["--out", str(out)]
+    assert sequence_speed.main(command) == 0
+    first = json.loads(out.read_text())["cases"]["sasrec ml-1m"]
+    assert sequence_speed.main([*command, "--answers"]) == 0
+    assert sequence_speed.main([*command, "--time-to", "0.0001", "--patience", "3"]) == 0
+    case = json.loads(out.read_text())["cases"]["sasrec ml-1m"]
+    assert case["training"] == first["training"]
+    assert case["answers"]["foretaste"] != first["answers"]["foretaste"]
+    assert case["answers_about"]["command"].endswith("--answers")
+    ours, theirs = case["time_to"]["foretaste"], case["time_to"]["rectools"]
+    assert ours["reached"] and theirs["given_up"] == pytest.approx(3 * ours["seconds"])
+    text = sequence_speed_tables.markdown({"protocol": [], "cases": {"sasrec ml-1m": case}})
+    assert "rectools: not reached in 50 s of training, 3 epochs (best 0.0100)." in text
+    assert f"That is less than {ours['seconds'] / 50:.2f} of RecTools' time" in text
+    assert sequence_speed.main(command) == 0
+    assert json.loads(out.read_text())["cases"]["sasrec ml-1m"]["time_to"] == case["time_to"], "kept"
 
 
 def until(tmp_path, capsys, score):

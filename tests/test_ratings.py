@@ -16,11 +16,18 @@ VALUES = torch.tensor([[5.0, NAN, 3.0, 1.0], [4.0, 2.0, NAN, NAN]])
 def ratings() -> Ratings:
     """Mean 3, deviation 2; the numbers of the three items are 0.5, 0 and -1."""
     head = Ratings(3, 4)
-    head.measure(np.array([1.0, 5.0, np.nan]))
+    head.measure(np.array([0, 2, 1]), np.array([1.0, 5.0, np.nan]))
     with torch.no_grad():
         head.item_bias.copy_(torch.tensor([0.5, 0.0, -1.0]))
         head.damping.copy_(torch.tensor(2.0).log())
     return head
+
+
+def test_an_item_begins_with_its_damped_mean():
+    head = Ratings(4, 4)
+    head.measure(np.array([0, 0, 1, 2, 2]), np.array([5.0, 5.0, 1.0, 1.0, np.nan]))
+    assert head.scale.tolist() == [3, 2, 1, 5]
+    np.testing.assert_allclose(head.item_bias.tolist(), [2 / (2 + 5), -1 / (1 + 5), -1 / (1 + 5), 0], rtol=1e-6)
 
 
 def test_a_habit_is_the_damped_mean_of_how_far_values_lie_above_what_their_items_get(ratings):

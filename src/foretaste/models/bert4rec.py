@@ -165,7 +165,7 @@ class BERT4Rec(ItemLossSettings):
                 raise DataError(
                     f"No event of {data.name} has a value, so there are no ratings to learn. Set rating_weight to 0."
                 )
-            net.ratings.measure(data.value)
+            net.ratings.measure(data.item, data.value)
         return BERT4RecModel(self, about, net, run, data.users if self.user_embedding else None)
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "BERT4RecModel":

@@ -176,7 +176,7 @@ class EnhancedBERT4Rec(ItemLossSettings):
         people = None if data.catalog is None else data.catalog.users
         net.people = torch.from_numpy(sides.columns.codes(people, len(data.users)))
         if net.ratings is not None and data.value is not None:
-            net.ratings.measure(data.value)
+            net.ratings.measure(data.item, data.value)
         if self.teacher is not None and self.distillation_weight:
             bundles = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
             net.teacher = Teacher.of(bundles, about, data)

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 __all__ = ["Ratings"]
 
 
+DAMPING = 5.0  # values of the mean that an item, or a person, is thought to have besides its own, at first
+
+
 class Ratings(nn.Module):
     """Reads values beside events, and guesses them from a state and an item.
 
@@ -31,14 +34,26 @@ class Ratings(nn.Module):
         self.reading = nn.Parameter(torch.zeros(2, dim))  # that there is a value, and how high it is
         self.guessing = nn.Linear(dim, dim + 1)
         self.item_bias = nn.Parameter(torch.zeros(items))
-        self.damping = nn.Parameter(torch.tensor(5.0).log())
+        self.damping = nn.Parameter(torch.tensor(DAMPING).log())
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 0.0, 0.0]))  # mean, deviation, lowest, highest
 
-    def measure(self, values: NDArray[np.floating]) -> None:
-        """Take mean, deviation and range from the values (events,) of training, NaN where not given."""
-        given = values[np.isfinite(values)].astype(np.float64)
-        ends = [given.mean(), given.std() or 1.0, given.min(), given.max()]
-        self.scale.copy_(torch.tensor(ends, dtype=torch.float32))
+    def measure(self, items: NDArray[np.integer], values: NDArray[np.floating]) -> None:
+        """Take mean, deviation and range from the events of training, and the number of each item to begin with.
+
+        That is its damped mean, in deviations: as a zero it would be learned late, and habits, which lie above it, too.
+
+        Args:
+            items: (events,).
+            values: (events,) NaN = not given.
+        """
+        rated = np.isfinite(values)
+        given = values[rated].astype(np.float64)
+        mean, deviation = given.mean(), given.std() or 1.0
+        self.scale.copy_(torch.tensor([mean, deviation, given.min(), given.max()], dtype=torch.float32))
+        sums = np.bincount(items[rated], (given - mean) / deviation, minlength=len(self.item_bias))
+        counts = np.bincount(items[rated], minlength=len(self.item_bias))
+        with torch.no_grad():
+            self.item_bias.copy_(torch.from_numpy(sums / (counts + DAMPING)))
 
     def forward(self, values: Tensor) -> Tensor:
         """(batch, length, dim) what values (batch, length) tell; NaN tells nothing."""

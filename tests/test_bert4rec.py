@@ -473,13 +473,12 @@ def test_the_rating_loss_is_the_weighted_squared_error_where_values_are_given(sh
     loss = rating.losses(net, batch)["rating"]
     states = net(batch.history, batch.masked)
     mean, deviation = np.nanmean(shop.value), np.nanstd(shop.value)
-    habits = net.ratings.habits(batch.history.items, values.masked_fill(batch.masked, torch.nan))
     errors = []
     for row, place in batch.masked.nonzero().tolist():
         if values[row, place].isnan():
             continue
         item, read = batch.history.items[row, place], net.ratings.guessing(states[row, place])
-        guessed = read[:-1] @ net.items.weight[item] + read[-1] + net.ratings.item_bias[item] + habits[row, 0]
+        guessed = read[:-1] @ net.items.weight[item] + read[-1] + net.ratings.item_bias[item]
         errors.append((guessed - (values[row, place] - mean) / deviation) ** 2)
     assert len(errors) == 4
     torch.testing.assert_close(loss, weight * torch.stack(errors).mean(), rtol=1e-4, atol=1e-6)

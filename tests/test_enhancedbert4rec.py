@@ -190,8 +190,6 @@ def test_the_losses_are_those_of_their_definitions(films):
     settings, batch = plain(), batch_of(films)
     torch.manual_seed(0)
     net = settings.untrained(About.of(films), films, RUN).net
-    bias = torch.randn_like(net.ratings.item_bias)
-    net.ratings.item_bias.data.copy_(bias)
     losses = losses_of(settings, net, batch)
     history, met = batch.history, torch.from_numpy(About.of(films).met)
     vectors, seen = net.items.vectors().detach(), net.seen(history)
@@ -207,12 +205,10 @@ def test_the_losses_are_those_of_their_definitions(films):
             )
         }
         errors = []
-        partly = net.ratings.habits(history.items, history.values.masked_fill(batch.masked, torch.nan))
-        habits = (partly.expand(there.shape), net.ratings.habits(history.items, history.values, causal=True))
-        for states, places, habit in zip((hidden, before), (batch.masked, there), habits, strict=True):
+        for states, places in ((hidden, batch.masked), (before, there)):
             items, values = history.items[places], history.values[places]
             made_of = net.ratings.guessing(states)
-            guessed = (made_of[:, :-1] * vectors[items]).sum(1) + made_of[:, -1] + bias[items] + habit[places]
+            guessed = (made_of[:, :-1] * vectors[items]).sum(1) + made_of[:, -1] + net.ratings.item_bias[items]
             wanted = (values - np.nanmean(films.value)) / np.nanstd(films.value)
             errors.append(float((guessed - wanted)[~values.isnan()].square().mean()))
     expected["rating"] = 0.3 * np.mean(errors)
@@ -387,16 +383,15 @@ def test_one_query_alone_is_answered_like_among_others(model, films):
 
 
 def test_ratings_lie_in_the_range_of_the_data_and_follow_it(model, films):
-    found = model.ratings([f"p{number}" for number in range(40)], ["f0", "f1"])
-    above = (found[:, 0] - found[:, 1]).reshape(20, 2).mean(0)  # of women and of men
-    assert above[0] > 0.7
-    assert above[1] < -0.7
+    found = model.ratings(["p0", "p1"], ["f0", "f1"])
+    assert found[0, 0] > found[0, 1] + 1
+    assert found[1, 1] > found[1, 0] + 1
     nobody = model.ratings([[]], ["f0", "f12"])
     assert np.isfinite(nobody).all()
     with pytest.raises(UnknownName, match="Unknown item 'f99'"):
         model.ratings(["p0"], ["f99"])
     deviation = model.net.ratings.scale[1].clone()
-    model.net.ratings.scale[1] = 1e6  # far beyond the range
+    model.net.ratings.scale[1] = 1000.0  # far beyond the range
     clipped = model.ratings(Queries.of_users(films), films.items.lists())
     model.net.ratings.scale[1] = deviation
     assert set(np.unique(clipped)) == {1.0, 5.0}

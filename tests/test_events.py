@@ -472,9 +472,7 @@ def test_strange_times_are_problems_and_are_kept(tmp_path: Path) -> None:
 
 MISSING_WORDS = ("null", "nan", "none", "n/a", "<na>")
 text_ids = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t"), min_size=1, max_size=8)
-usual_ids = text_ids.filter(
-    lambda each: each.strip() == each and each.lower() not in ("null", "nan", "none", "n/a", "<na>")
-)
+usual_ids = text_ids.filter(lambda each: each.strip() == each and each.lower() not in (*MISSING_WORDS, r"\n"))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

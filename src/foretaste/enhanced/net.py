@@ -53,12 +53,6 @@ class Seen:
         user = self.history.user
         return torch.full((len(self.features),), PAD, device=self.features.device) if user is None else user
 
-    @property
-    def values(self) -> Tensor | None:
-        """(batch, length) what is read of how events were valued; NaN = nothing; None: of none."""
-        values = self.history.values
-        return values if values is None or self.hidden is None else values.masked_fill(self.hidden, torch.nan)
-
     def forgotten(self, rate: float) -> tuple["Seen", Tensor]:
         """The same, with each side input of each row missing by chance, and (batch,) bool: is it a stranger's now?
 
@@ -181,8 +175,7 @@ class EnhancedNet(SequenceNet):
             )
         heads = ((True, self.next_head), (False, self.masked_head))
         asked = [self._asked(seen, vectors, causal) for causal, head in heads if head is not None]
-        habits = self.ratings.habits(seen.history.items, seen.values)[:, 0]
-        return torch.stack([self.ratings.told(each, habits) for each in asked]).mean(0)
+        return torch.stack([self.ratings.guessing(each) for each in asked]).mean(0)
 
     def attention(self, seen: Seen, vectors: Tensor) -> tuple[Tensor | None, Tensor]:
         """How the places, looking back only, attend to the tokens of the person and, in the last block, to each other.
@@ -200,23 +193,17 @@ class EnhancedNet(SequenceNet):
             states = block(states, self._biased(bias, times, number))
         return told, last.weights(states, self._biased(bias, times, len(lower)))  # type: ignore[operator]
 
-    def rating_error(
-        self, states: Tensor, seen: Seen, vectors: Tensor, history: Padded, places: Tensor, *, causal: bool
-    ) -> list[Tensor]:
+    def rating_error(self, states: Tensor, vectors: Tensor, history: Padded, places: Tensor) -> list[Tensor]:
         """The mean squared error, in units of the variance, of the ratings of the events at these places; none without.
 
         Args:
             states: (batch, length, dim) by which they are predicted.
-            seen: What these states have read.
-            history: What was there.
             places: (batch, length) bool.
-            causal: Whether each state has read only the events before its place.
         """
         if self.ratings is None or history.values is None or not self.rates:
             return []
-        habits = self.ratings.habits(seen.history.items, seen.values, causal=causal)
         items, values = history.items[places], history.values[places]
-        return [self.ratings.error(states, habits, places, vectors, items, values)]
+        return [self.ratings.error(states, places, vectors, items, values)]
 
     def taste_loss(self, states: Tensor, known: Seen, strangers: Tensor) -> Tensor:
         """How badly the profiles of people are found from the mean of the states of their events.
@@ -263,8 +250,9 @@ class EnhancedNet(SequenceNet):
             events = torch.where(hidden[..., None], self.mask, events)
         if self.season is not None:
             events = events + self.season(_times(seen))
-        if self.ratings is not None and seen.values is not None:
-            events = events + self.ratings(seen.values)
+        if self.ratings is not None and history.values is not None:
+            values = history.values if hidden is None else history.values.masked_fill(hidden, torch.nan)
+            events = events + self.ratings(values)
         events = torch.cat([self.start.expand(len(events), 1, -1), events], 1)
         return torch.as_tensor(self.dropout(events + self.places(events.shape[1])))
 

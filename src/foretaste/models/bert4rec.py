@@ -165,7 +165,7 @@ class BERT4Rec(ItemLossSettings):
                 raise DataError(
                     f"No event of {data.name} has a value, so there are no ratings to learn. Set rating_weight to 0."
                 )
-            net.ratings.measure(data.item, data.value)
+            net.ratings.measure(data.value)
         return BERT4RecModel(self, about, net, run, data.users if self.user_embedding else None)
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "BERT4RecModel":
@@ -189,8 +189,7 @@ class BERT4Rec(ItemLossSettings):
         targets = batch.history.items[batch.masked]
         losses = self.item_loss(net.guesses(hidden)[there], net.item_vectors(), targets, net.negatives)
         if net.ratings is not None and history.values is not None:
-            habits = net.ratings.habits(history.items, history.values.masked_fill(batch.masked, torch.nan))
-            error = net.ratings.error(hidden, habits, there, net.items.vectors(), targets, history.values[batch.masked])
+            error = net.ratings.error(hidden, there, net.items.vectors(), targets, history.values[batch.masked])
             losses["rating"] = self.rating_weight * error
         if self.preference_weight:
             losses["preference"] = self.preference_weight * net.preference_error(states, batch.history, history)
@@ -362,11 +361,8 @@ class BERT4RecModel(SequenceModel):
         return self.net.ratings
 
     def _rating_states(self, head: Ratings, queries: Queries) -> NDArray[np.float32]:
-        def read(history: Padded) -> Tensor:
-            habits = head.habits(history.items, history.values)[:, 0]
-            return head.state_vectors(head.told(self.net.next_state(history), habits))
-
-        return self.read_out(self._of_own_users(queries), read, self.settings.dim + 2)
+        own, net = self._of_own_users(queries), self.net
+        return self.read_out(own, lambda history: head.state_vectors(net.next_state(history)), self.settings.dim + 2)
 
     def _rated_items(self, head: Ratings) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -52,10 +52,9 @@ class EnhancedBERT4Rec(ItemLossSettings):
     - "next item": the same weights read the same sequences a second time looking back only, so that each place
       predicts the event behind it and none can see what it predicts. A start stands before the first event: from there
       an event is predicted from the person alone, which is what is asked of a new one.
-    - "rating": what the item gets by itself, how high the person has rated so far (``Ratings``), and what the network
-      makes of both; the squared error, in units of the variance, at the hidden places and at those from which the
-      next event is predicted. Ratings are read as well, but only those of events that are seen: a rating is never
-      predicted from a place that has read it.
+    - "rating": the squared error, in units of the variance, at the hidden places and at those from which the next event
+      is predicted. Ratings are read as well, but only those of events that are seen: a rating is never predicted from a
+      place that has read it.
     - "preference": the profile is found among those of the batch from the mean of the states of the events
       (``contrast``: in-batch, by cosines, which cannot collapse as a plain cosine can). It counts for the sequences
       that were read as a stranger's, in which the events were not told the profile.
@@ -176,7 +175,7 @@ class EnhancedBERT4Rec(ItemLossSettings):
         people = None if data.catalog is None else data.catalog.users
         net.people = torch.from_numpy(sides.columns.codes(people, len(data.users)))
         if net.ratings is not None and data.value is not None:
-            net.ratings.measure(data.item, data.value)
+            net.ratings.measure(data.value)
         if self.teacher is not None and self.distillation_weight:
             bundles = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
             net.teacher = Teacher.of(bundles, about, data)
@@ -202,17 +201,16 @@ class EnhancedBERT4Rec(ItemLossSettings):
         errors: list[Tensor] = []
         events: Tensor | None = None  # the states of the events themselves
         if net.masked_head is not None:
-            partly = replace(seen, hidden=batch.masked)
-            events = net.states(partly, vectors, causal=False)[:, 1:]
+            events = net.states(replace(seen, hidden=batch.masked), vectors, causal=False)[:, 1:]
             losses["masked item"] = self._item_loss(net, net.masked_head(events), vectors, batch, batch.masked)
             losses["masked item"] = losses["masked item"] * self.masked_item_weight
-            errors += net.rating_error(events, partly, vectors, batch.history, batch.masked, causal=False)
+            errors += net.rating_error(events, vectors, batch.history, batch.masked)
         if net.next_head is not None:
             states = net.states(seen, vectors, causal=True)
             events, before = states[:, 1:] if events is None else events, states[:, :-1]
             told = net.next_head(before)
             losses["next item"] = self._item_loss(net, told, vectors, batch, there) * self.next_item_weight
-            errors += net.rating_error(before, seen, vectors, batch.history, there, causal=True)
+            errors += net.rating_error(before, vectors, batch.history, there)
             if net.teacher is not None:
                 losses["distillation"] = self._taught(net.teacher, told, net, vectors, batch) * self.distillation_weight
         if errors:

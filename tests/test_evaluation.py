@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from foretaste.errors import ConfigError, DataError
 from foretaste.evaluation import CATALOGUE, Entry, Leaderboard, Trial, evaluate
 from foretaste.evaluation.checks import Comparison, findings, p_in_words
 from foretaste.evaluation.intervals import GROUPS, Interval, bootstrap, holm, intervals, paired_test
+from foretaste.evaluation.ratings import rating_error, target_values
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
+from foretaste.split import leave_one_out
 from foretaste.vocab import Vocab
 
 QUERIES, ITEMS = 300, 50
@@ -675,3 +678,37 @@ def test_evaluation_names_are_loaded_when_asked_for():
     assert all(getattr(evaluation, name) is not None for name in evaluation.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         evaluation.nothing  # noqa: B018
+
+
+def test_ratings_are_judged_where_the_model_predicts_them_and_the_log_has_them(shop):
+    holdout = leave_one_out(shop).test
+    values = target_values(shop, holdout)
+    rater = SimpleNamespace(pair_ratings=lambda queries, items: np.full(len(items.values), 3, np.float32))
+    found = rating_error(rater, shop, holdout, print)
+    assert found == pytest.approx(np.sqrt(np.nanmean((values - 3.0) ** 2)))
+    assert rating_error(SimpleNamespace(), shop, holdout, print) is None
+    assert rating_error(rater, replace(shop, value=None), holdout, print) is None
+    said = []
+
+    def refuse(queries, items):
+        raise ConfigError("the head is off")
+
+    assert rating_error(SimpleNamespace(pair_ratings=refuse), shop, holdout, said.append) is None
+    assert said == ["no ratings are judged: the head is off"]
+
+
+def test_the_error_of_ratings_stands_in_the_table_where_a_model_predicts_them(world, board, tmp_path):
+    assert "rating rmse" not in board.table()
+    trial = Trial.of(world.holdout, train=world.train)
+    strong, weak = (trial.entry(name, world.model(known)) for name, known in (("strong", 0.9), ("weak", 0.1)))
+    rated = trial.over_seeds([replace(strong, rating_rmse=0.75), replace(strong, rating_rmse=1.25)])
+    assert rated.rating_rmse == 1.0
+    both = Leaderboard.of([rated, weak], trial)
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in both.markdown().splitlines() if "|" in line
+    ]
+    place = next(line for line in lines if "model" in line).index("rating rmse")
+    assert [next(line for line in lines if line[0] == name)[place] for name in ("strong", "weak")] == ["1.0000", ""]
+    both.save(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "leaderboard.csv").read_text().splitlines()))
+    assert [row["rating_rmse"] for row in rows] == ["1.0", ""]

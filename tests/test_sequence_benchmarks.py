@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,6 @@ from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError, UnknownName
 from foretaste.evaluation import Trial
 from foretaste.evaluation.intervals import holm, paired_test
-from foretaste.evaluation.ratings import target_values
 from foretaste.experiment import load_data, split_data
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged
@@ -158,24 +156,6 @@ def test_a_wrong_row_is_an_error_of_one_line_and_leaves_nothing(tiny, capsys):
     assert sequence_quality.main(["run", "sasrc", "tiny"]) == 1
     assert capsys.readouterr().err.startswith("error: Unknown row 'sasrc'")
     assert not sequence_quality.WORK.exists()
-
-
-def test_ratings_are_judged_where_the_model_predicts_them_and_the_log_has_them(shop):
-    holdout = leave_one_out(shop).test
-    values = target_values(shop, holdout)
-    rater = SimpleNamespace(pair_ratings=lambda queries, items: np.full(len(items.values), 3, np.float32))
-    found = measure.rating_error(rater, shop, holdout, Run())
-    assert found == pytest.approx(np.sqrt(np.nanmean((values - 3.0) ** 2)))
-    assert measure.rating_error(SimpleNamespace(), shop, holdout, Run()) is None
-    assert measure.rating_error(rater, replace(shop, value=None), holdout, Run()) is None
-    said = []
-
-    def refuse(queries, items):
-        raise ConfigError("the head is off")
-
-    run = Run(log=lambda message, numbers=None: said.append(message))
-    assert measure.rating_error(SimpleNamespace(pair_ratings=refuse), shop, holdout, run) is None
-    assert said == ["no ratings are judged: the head is off"]
 
 
 @given(st.lists(st.integers(0, 65_535), max_size=50))

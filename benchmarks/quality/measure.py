@@ -12,14 +12,11 @@ import numpy as np
 import torch
 from measuring import machine, versions, write_result
 
-from foretaste.dataset import Dataset
-from foretaste.errors import ForetasteError
 from foretaste.evaluation import Entry, Trial
-from foretaste.evaluation.ratings import rating_rmse, target_values
+from foretaste.evaluation.ratings import rating_error
 from foretaste.experiment import judged_as, load_data, split_data
 from foretaste.fitting import fit_chosen
 from foretaste.memory import forget_peak, peak_memory
-from foretaste.query import Holdout
 from foretaste.recommender import Model
 from foretaste.run import Run
 from foretaste.split import Split
@@ -85,7 +82,7 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         "parameters": model.parameters,
         **_training(model, costs),
         "metrics": _metrics(entry),
-        "rating_rmse": rounded(rating_error(model, loaded.data, trial.holdout, run)),
+        "rating_rmse": rounded(rating_error(model, loaded.data, trial.holdout, run.log)),
         "recommend_seconds": entry.recommend_seconds,
         "per_query": kept_of_queries(entry, trial),
     }
@@ -121,17 +118,6 @@ class Spent:
             self._peak = max(self._peak or 0.0, peak_memory() / 2**20)
         seconds = self._before + time.perf_counter() - self._begun
         return {"fit_seconds": seconds, "processes": self._processes, "peak_memory_mb": self._peak}
-
-
-def rating_error(model: Any, data: Dataset, holdout: Holdout, run: Run) -> float | None:
-    """The rmse of the ratings that a model predicts for the targets; None where there are none, or it predicts none."""
-    if data.value is None or not hasattr(model, "pair_ratings"):
-        return None
-    try:
-        return rating_rmse(model, holdout, target_values(data, holdout))
-    except ForetasteError as error:
-        run.log(f"no ratings are judged: {error}")
-        return None
 
 
 def device_called(run: Run) -> str:

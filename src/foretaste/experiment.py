@@ -17,6 +17,7 @@ from foretaste.bundle import INDEX, load, versions
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import BundleError, ConfigError, DataError, TooLarge, TrainingDiverged, UnknownName
 from foretaste.evaluation import Entry, Leaderboard, Trial
+from foretaste.evaluation.ratings import rating_error
 from foretaste.evaluation.report import Example, write_report
 from foretaste.fitting import fit_chosen, means
 from foretaste.memory import forget_peak, machine, peak_memory
@@ -269,6 +270,7 @@ class _Work:
             peak_memory_mb=model.training["peak_memory_mb"],
             validation={} if best is None else {"ndcg@10": best},
             curve=model.training.get("curve", ()),
+            rating_rmse=rating_error(model, self.loaded.data, self.trial.holdout, self.run.log),
         )
 
     def _finished(self, folder: Path, settings: Settings, seed: int) -> Model | None:

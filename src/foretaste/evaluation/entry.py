@@ -46,6 +46,7 @@ class Entry:
     peak_memory_mb: float | None = None
     validation: Mapping[str, float] = field(default_factory=dict)  # metric -> value that the best epoch was chosen by
     curve: Sequence[Mapping[str, Any]] = ()  # one row per epoch
+    rating_rmse: float | None = None  # of the ratings predicted for the targets; None: none are
     seed_spread: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> sd over seeds, n seeds
     why_absent: str | None = None  # in words, where the model could not take part
 
@@ -66,6 +67,7 @@ class Entry:
             "answers": None if self.answers is None else vars(self.answers),
             "validation": dict(self.validation),
             "curve": [dict(row) for row in self.curve],
+            "rating_rmse": self.rating_rmse,
             "seed_spread": {name: dict(spread) for name, spread in self.seed_spread.items()},
             "why_absent": self.why_absent,
         }

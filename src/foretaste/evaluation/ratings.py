@@ -1,22 +1,39 @@
 """How far predicted ratings are from those that were given."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.dataset import Dataset
-from foretaste.errors import DataError, MissingData
+from foretaste.errors import DataError, ForetasteError, MissingData
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged
 
-__all__ = ["Rater", "rating_rmse", "target_values"]
+__all__ = ["Rater", "rating_error", "rating_rmse", "target_values"]
 
 
 class Rater(Protocol):
     """Anything that predicts what rating each query would give to items."""
 
     def pair_ratings(self, queries: Queries, items: Ragged) -> NDArray[np.float32]: ...
+
+
+def rating_error(model: object, data: Dataset, holdout: Holdout, log: Callable[[str], None]) -> float | None:
+    """``rating_rmse`` of a model on a part of a log; None where the log has no values, or the model predicts none.
+
+    Args:
+        data: The log that was split.
+        log: Is told why a model that could predict ratings has not been judged.
+    """
+    if data.value is None or not hasattr(model, "pair_ratings"):
+        return None
+    try:
+        return rating_rmse(cast("Rater", model), holdout, target_values(data, holdout))
+    except ForetasteError as error:
+        log(f"no ratings are judged: {error}")
+        return None
 
 
 def rating_rmse(model: Rater, holdout: Holdout, values: NDArray[np.floating]) -> float:

@@ -120,7 +120,8 @@ def _row(entry: Entry) -> dict[str, Any]:
             if of.low is not None:
                 row |= {f"{before}{name}_low": of.low, f"{before}{name}_high": of.high}
     row |= {f"{name}_sd_over_seeds": spread["sd"] for name, spread in entry.seed_spread.items()}
-    row |= {name: getattr(entry, name) for name in ("parameters", "peak_memory_mb", "fit_seconds", "recommend_seconds")}
+    beside = ("rating_rmse", "parameters", "peak_memory_mb", "fit_seconds", "recommend_seconds")
+    row |= {name: getattr(entry, name) for name in beside}
     return row | {"why_absent": entry.why_absent}
 
 
@@ -135,6 +136,7 @@ def _cells(entries: Sequence[Entry], primary: str) -> tuple[list[str], list[list
     oracle = next((each for each in present if each.name == ORACLE), None)
     known = any(each.known_per_query for each in present)
     seeds = any(each.seed_spread for each in present)
+    rated = any(each.rating_rmse is not None for each in present)
     header = [
         "model",
         f"{primary} [95 % over queries]",
@@ -142,6 +144,7 @@ def _cells(entries: Sequence[Entry], primary: str) -> tuple[list[str], list[list
         *(["of oracle"] if oracle else []),
         *(["known targets only"] if known else []),
         *beside,
+        *(["rating rmse"] if rated else []),
         "fit s",
         "answer s",
     ]
@@ -159,6 +162,7 @@ def _cells(entries: Sequence[Entry], primary: str) -> tuple[list[str], list[list
                 *([_share(entry.metrics[primary], oracle.metrics[primary])] if oracle else []),
                 *([_number(entry.metrics_known_targets[primary].mean)] if known else []),
                 *(_number(entry.metrics[name].mean) if name in entry.metrics else "" for name in beside),
+                *(["" if entry.rating_rmse is None else f"{entry.rating_rmse:.4f}"] if rated else []),
                 _seconds(entry.fit_seconds),
                 _seconds(entry.recommend_seconds),
             ]

@@ -151,6 +151,7 @@ class Trial:
             fit_seconds=_mean([each.fit_seconds for each in entries]),
             recommend_seconds=_mean([each.recommend_seconds for each in entries]),
             peak_memory_mb=_mean([each.peak_memory_mb for each in entries]),
+            rating_rmse=_mean([each.rating_rmse for each in entries]),
             validation={name: float(np.mean([each.validation[name] for each in entries])) for name in first.validation},
             seed_spread={name: {"sd": float(each.std(ddof=1)), "n": count} for name, each in means.items()},
         )

@@ -335,6 +335,15 @@ def test_a_model_has_one_colour_and_mark_in_all_plots_whatever_its_rank() -> Non
     assert looks(board) == first
 
 
+def test_rating_errors_have_a_column_where_somebody_predicts_ratings(page: str, tmp_path: Path) -> None:
+    assert "Rating RMSE" not in page
+    board = made_up_leaderboard()
+    board["models"][1]["rating_rmse"] = 1.01237
+    found = written(tmp_path, board)
+    assert found.count("Rating RMSE") == 2  # the column and the sentence that says which way is better
+    assert "1.0124" in found
+
+
 def test_best_is_marked_and_the_oracle_stands_apart(page: str) -> None:
     table = page.split('aria-label="Leaderboard"')[1].split("</table>")[0]
     rivals, oracle, absent = re.findall(r"<tbody>(.*?)</tbody>", table)

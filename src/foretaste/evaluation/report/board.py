@@ -38,6 +38,7 @@ class Row:
     recommend_seconds: float | None = None
     parameters: int | None = None
     peak_memory_mb: float | None = None
+    rating_rmse: float | None = None  # of the ratings predicted for the targets
     why_absent: str | None = None
 
     @property
@@ -172,6 +173,7 @@ def _row(model: Mapping[str, Any], place: int | None) -> Row:
         model.get("recommend_seconds"),
         model.get("parameters"),
         model.get("peak_memory_mb"),
+        model.get("rating_rmse"),
         model.get("why_absent"),
     )
 

@@ -9,6 +9,7 @@ from foretaste.evaluation.report.words import MEANINGS, count, decimal, duration
 
 __all__ = ["leaderboard", "slices"]
 
+RATED = "Rating RMSE"
 BESIDE = ("hit", "recall", "mrr", "coverage", "novelty")  # shown beside the primary metric, at its cut
 
 
@@ -22,7 +23,7 @@ def leaderboard(board: Board) -> list[Markup]:
     head = [column("Model", ""), column(f"{board.primary}, 95% interval", "")]
     head += [column(title) for title in _titles(board)]
     head += [column(name) for name in columns]
-    head += [column("Time to fit")]
+    head += [column(title) for title in ([RATED] if _rates(board) else []) + ["Time to fit"]]
     rivals = [_table_row(board, row, columns, best) for row in board.rivals]
     oracle = [_table_row(board, board.oracle, columns, {})] if board.oracle else []
     absent = [
@@ -80,6 +81,11 @@ def _knows_known(board: Board) -> bool:
     return any(row.known.get(board.primary) not in (None, row.metrics[board.primary]) for row in board.rows)
 
 
+def _rates(board: Board) -> bool:
+    """Whether anybody predicts ratings."""
+    return any(row.rating_rmse is not None for row in board.rows)
+
+
 def _table_row(board: Board, row: Row, columns: Sequence[str], best: Mapping[str, float | None]) -> Markup:
     of, first = row.metrics[board.primary], board.rivals[0] if board.rivals else row
     label = None
@@ -106,6 +112,9 @@ def _table_row(board: Board, row: Row, columns: Sequence[str], best: Mapping[str
         tag("td", {"class": "headline"}, tag("div", {}, _bar(board, row), _headline(board, row))),
         [tag("td", {"class": "number"}, each) for each in extra],
         marked,
+        tag("td", {"class": "number"}, "–" if row.rating_rmse is None else f"{row.rating_rmse:.4f}")
+        if _rates(board)
+        else None,
         tag("td", {"class": "number"}, duration(row.fit_seconds)),
     )
 
@@ -162,6 +171,8 @@ def _denominators(board: Board) -> list[str]:
     if "filter_seen" in protocol:
         hidden = "hidden from the lists" if protocol["filter_seen"] else "offered again"
         found.append(f"Items that the history already holds are {hidden}.")
+    if _rates(board):
+        found.append(f"{RATED} is the error of the ratings predicted for the targets: the lower, the better.")
     if any(row.metrics[board.primary].low is not None for row in board.rows):
         found.append(
             "Intervals are over queries: how much the mean would move with other users asked, not other seeds."

@@ -31,6 +31,7 @@ evaluation
 validation
 sequential
 itemloss distillation
+nextitem
 enhanced
 models
 bundle json_tables

@@ -31,7 +31,7 @@ def full_softmax(hidden: Tensor, items: Tensor, targets: Tensor) -> Tensor:
     Source: the chunked evaluation follows the idea of Wijmans et al., "Cut Your Losses in Large-Vocabulary Language
         Models", ICLR 2025. Differs: no filtering of small gradients, plain matrix products.
     """
-    return _Softmax.apply(hidden, items, targets, None, None)  # type: ignore[no-any-return, no-untyped-call]
+    return _mean(hidden, items, partial(_against_all, targets=targets))
 
 
 def sampled_softmax(
@@ -58,7 +58,7 @@ def sampled_softmax(
     drawn, counts = torch.unique(negatives, return_counts=True)
     # A negative drawn twice counts twice in the sum, which is to say that its logit is higher by log 2.
     offset = counts.log() if log_odds is None else counts.log() - log_odds[drawn]
-    return _Softmax.apply(hidden, items, targets, drawn, offset)  # type: ignore[no-any-return, no-untyped-call]
+    return _mean(hidden, items, partial(_against_some, targets=targets, drawn=drawn, offset=offset))
 
 
 def binary_cross_entropy(
@@ -93,20 +93,24 @@ def calibrated_power(negatives: int, items: int, calibration: float) -> float:
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
 
 
-class _Softmax(torch.autograd.Function):
-    """Cross-entropy against all items or some, whose gradients are ready when its value is."""
+# From hidden, items and the type to multiply in to the sum of the losses and its gradients by hidden and items.
+SumAndGradients = Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor, Tensor]]
+
+
+def _mean(hidden: Tensor, items: Tensor, found: SumAndGradients) -> Tensor:
+    """The mean over the places, which can be differentiated once."""
+    return _Mean.apply(hidden, items, found)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Mean(torch.autograd.Function):
+    """A loss whose gradients are ready when its value is."""
 
     @staticmethod
-    def forward(
-        context: Any, hidden: Tensor, items: Tensor, targets: Tensor, drawn: Tensor | None, offset: Tensor | None
-    ) -> Tensor:
+    def forward(context: Any, hidden: Tensor, items: Tensor, found: SumAndGradients) -> Tensor:
         device = hidden.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else items.dtype
         with torch.autocast(device, enabled=False):
-            if drawn is None:
-                total, of_hidden, of_items = _against_all(hidden, items, targets, low)
-            else:
-                total, of_hidden, of_items = _against_some(hidden, items, targets, drawn, offset, low)
+            total, of_hidden, of_items = found(hidden, items, low)
         count = max(1, len(hidden))
         context.save_for_backward(of_hidden.div_(count), of_items.div_(count))
         context.dtypes = hidden.dtype, items.dtype
@@ -117,10 +121,10 @@ class _Softmax(torch.autograd.Function):
         of_hidden, of_items = context.saved_tensors
         type_hidden, type_items = context.dtypes
         (scale,) = gradients
-        return (of_hidden * scale).to(type_hidden), (of_items * scale).to(type_items), None, None, None
+        return (of_hidden * scale).to(type_hidden), (of_items * scale).to(type_items), None
 
 
-def _against_all(hidden: Tensor, items: Tensor, targets: Tensor, low: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def _against_all(hidden: Tensor, items: Tensor, low: torch.dtype, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The sum of the losses, and its gradients by ``hidden`` and ``items``."""
     weights, states, chunks = items.to(low), *_whole_chunks(hidden.to(low), len(items))
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -137,10 +141,10 @@ def _against_all(hidden: Tensor, items: Tensor, targets: Tensor, low: torch.dtyp
 
 
 def _against_some(
-    hidden: Tensor, items: Tensor, targets: Tensor, drawn: Tensor, offset: Tensor | None, low: torch.dtype
+    hidden: Tensor, items: Tensor, low: torch.dtype, targets: Tensor, drawn: Tensor, offset: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same where only the target and the ``drawn`` items (sorted, each once) take part."""
-    weights, shift = _whole_columns(items[drawn].to(low), offset.to(low))  # type: ignore[union-attr]
+    weights, shift = _whole_columns(items[drawn].to(low), offset.to(low))
     states, chunks = _whole_chunks(hidden.to(low), len(weights))
     positives = items[targets].to(low)
     positive = (states[: len(hidden)] * positives).sum(1, keepdim=True, dtype=torch.float32)
@@ -250,7 +254,9 @@ def bpr_max(
         among the negatives, as that of another place, counts like any other.
     """
     pairwise = partial(_bpr_max, regularization=regularization)
-    return _WeightedPairs.apply(hidden, items, targets, negatives, pairwise, elu)  # type: ignore[no-any-return, no-untyped-call]
+    return _mean(
+        hidden, items, partial(_against_pairs, targets=targets, negatives=negatives, pairwise=pairwise, elu=elu)
+    )
 
 
 def top1_max(
@@ -269,7 +275,9 @@ def top1_max(
     Source: Hidasi, Karatzoglou, CIKM 2018, eq. 8, where the regularization is 1. Differs as ``bpr_max`` does.
     """
     pairwise = partial(_top1_max, regularization=regularization)
-    return _WeightedPairs.apply(hidden, items, targets, negatives, pairwise, elu)  # type: ignore[no-any-return, no-untyped-call]
+    return _mean(
+        hidden, items, partial(_against_pairs, targets=targets, negatives=negatives, pairwise=pairwise, elu=elu)
+    )
 
 
 def _bpr_max(positive: Tensor, scores: Tensor, weights: Tensor, regularization: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -295,38 +303,14 @@ def _top1_max(
     return losses[:, 0], of_positive, of_scores.mul_(weights)
 
 
-class _WeightedPairs(torch.autograd.Function):
-    """Losses of pairs, weighted by the softmax of the negatives, whose gradients are ready when their value is."""
-
-    @staticmethod
-    def forward(
-        context: Any, hidden: Tensor, items: Tensor, targets: Tensor, negatives: Tensor, pairwise: Pairwise, elu: float
-    ) -> Tensor:
-        device = hidden.device.type
-        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else items.dtype
-        with torch.autocast(device, enabled=False):
-            total, of_hidden, of_items = _against_pairs(hidden, items, targets, negatives, pairwise, elu, low)
-        count = max(1, len(hidden))
-        context.save_for_backward(of_hidden.div_(count), of_items.div_(count))
-        context.dtypes = hidden.dtype, items.dtype
-        return total / count
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_hidden, of_items = context.saved_tensors
-        type_hidden, type_items = context.dtypes
-        (scale,) = gradients
-        return (of_hidden * scale).to(type_hidden), (of_items * scale).to(type_items), None, None, None, None
-
-
 def _against_pairs(
     hidden: Tensor,
     items: Tensor,
+    low: torch.dtype,
     targets: Tensor,
     negatives: Tensor,
     pairwise: Pairwise,
     elu: float,
-    low: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The sum of the losses, and its gradients by ``hidden`` and ``items``."""
     drawn, counts = torch.unique(negatives, return_counts=True)

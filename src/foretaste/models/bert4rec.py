@@ -22,6 +22,7 @@ from foretaste.nets.attention import (
     Rotation,
     SelfAttentionBlock,
     at_places,
+    check_heads,
     padding_bias,
 )
 from foretaste.nets.dropout import Dropout
@@ -117,12 +118,7 @@ class BERT4Rec(ItemLossSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
-        if self.positions == "rotary" and self.dim // self.heads % 2:
-            raise ValueError(
-                f"rotary positions need an even width per head; dim {self.dim} / heads {self.heads} is odd"
-            )
+        check_heads(self.dim, self.heads, rotary=self.positions == "rotary")
         if self.length < 2:
             raise ValueError(f"length ({self.length}) must be at least 2: one event, and the hidden place behind it")
         if self.preference_weight and not self.user_embedding:

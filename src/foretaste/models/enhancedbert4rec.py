@@ -20,6 +20,7 @@ from foretaste.enhanced.net import EnhancedNet, Size
 from foretaste.errors import MissingData
 from foretaste.itemloss import ItemLossSettings
 from foretaste.masking import MaskedBatch, MaskedBatches
+from foretaste.nets.attention import check_heads
 from foretaste.nets.metadata import DescribedItems, ItemMetadataEncoder
 from foretaste.query import Holdout
 from foretaste.ragged import PAD
@@ -115,8 +116,7 @@ class EnhancedBERT4Rec(ItemLossSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        check_heads(self.dim, self.heads)
         if not self.masked_item_weight and not self.next_item_weight:
             raise ValueError("masked_item_weight and next_item_weight are both 0, so no item would be learned")
         if self.loss not in (None, "softmax", "sampled_softmax"):

@@ -1,34 +1,33 @@
 """HSTU: gated attention without a softmax (Zhai et al., "Actions Speak Louder than Words", ICML 2024)."""
 
-from collections.abc import Mapping
 from typing import Literal, Self
 
 import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from foretaste.batching import Padded, SequenceBatch, Sequences
+from foretaste.batching import Padded, Sequences
 from foretaste.dataset import Needs
-from foretaste.itemloss import ItemLossSettings
 from foretaste.nets.attention import (
     RelativePlaces,
     RelativeTimes,
     at_places,
     causal_bias,
+    check_heads,
     interval_table,
     rows_at,
 )
 from foretaste.nets.dropout import Dropout
 from foretaste.nets.embeddings import PlaceEmbedding
-from foretaste.ragged import PAD
+from foretaste.nextitem import NextItemNet, NextItemSettings
 from foretaste.recommender import About
 from foretaste.sampling import Negatives
-from foretaste.sequential import SequenceNet, item_embedding
+from foretaste.sequential import item_embedding
 
 __all__ = ["HSTU", "HSTUNet"]
 
 
-class HSTU(ItemLossSettings):
+class HSTU(NextItemSettings):
     """Predicts each next item from those before it, by blocks that gate what attention has read.
 
     A block makes a gate U, queries Q, keys K and values V of its normed input X by one product and SiLU (eq. 1), reads
@@ -48,15 +47,12 @@ class HSTU(ItemLossSettings):
     heads: PositiveInt = 1
     attention: Literal["silu", "softmax"] = "silu"
     """How logits become weights; "softmax" for comparison."""
-    item_features: bool = False
-    """Add to each item's vector what the catalogue says of it: categories, words, numbers. Needs item features."""
     time_intervals: bool = False
     """Let attention know how much time lies between two events. Needs times."""
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        check_heads(self.dim, self.heads)
         return self
 
     @property
@@ -70,14 +66,8 @@ class HSTU(ItemLossSettings):
     def net(self, about: About) -> "HSTUNet":
         return HSTUNet(about, self)
 
-    def losses(self, net: "HSTUNet", batch: SequenceBatch) -> Mapping[str, Tensor]:
-        vectors = net.item_vectors()
-        wanted = batch.targets != PAD
-        states = net(batch.history, vectors)[wanted]
-        return self.item_loss(states, vectors, batch.targets[wanted], net.negatives)
 
-
-class HSTUNet(SequenceNet):
+class HSTUNet(NextItemNet):
     """Item and place embeddings, HSTU blocks, a last norm."""
 
     def __init__(self, about: About, settings: HSTU) -> None:
@@ -90,16 +80,7 @@ class HSTUNet(SequenceNet):
         self.negatives = Negatives(about.popularity, settings.negatives_alpha)
         self.attention, self.reads_times = settings.attention, settings.time_intervals
 
-    def answer(self, history: Padded) -> Tensor:
-        return self(history, places=history.lengths[:, None] - 1)[:, 0]  # type: ignore[no-any-return]
-
     def forward(self, history: Padded, vectors: Tensor | None = None, places: Tensor | None = None) -> Tensor:
-        """States (batch, length, dim) of right-padded histories; those of padding mean nothing.
-
-        Args:
-            vectors: Those of all items, where they are known already.
-            places: (batch, count) the places whose states alone are wanted, (batch, count, dim) then.
-        """
         length = history.items.shape[1]
         states = self.items(history.items, vectors) * self.items.weight.shape[1] ** 0.5 + self.places(length)
         states = self.dropout(states)

@@ -1,27 +1,25 @@
 """SASRec: attention over the history (Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018)."""
 
-from collections.abc import Mapping
 from typing import Literal, Self
 
 import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from foretaste.batching import Padded, SequenceBatch, Sequences
+from foretaste.batching import Padded, Sequences
 from foretaste.dataset import Needs
-from foretaste.itemloss import ItemLossSettings
-from foretaste.nets.attention import Norm, RelativePlaces, Rotation, SelfAttentionBlock, causal_bias
+from foretaste.nets.attention import Norm, RelativePlaces, Rotation, SelfAttentionBlock, causal_bias, check_heads
 from foretaste.nets.dropout import Dropout
 from foretaste.nets.embeddings import IntervalEmbedding, KindEmbedding, PlaceEmbedding
-from foretaste.ragged import PAD
+from foretaste.nextitem import NextItemNet, NextItemSettings
 from foretaste.recommender import About
 from foretaste.sampling import Negatives
-from foretaste.sequential import SequenceNet, item_embedding
+from foretaste.sequential import item_embedding
 
 __all__ = ["SASRec", "SASRecNet"]
 
 
-class SASRec(ItemLossSettings):
+class SASRec(NextItemSettings):
     """Predicts each next item from those before it; the score is <state of the last place, item embedding>.
 
     Differs from the paper: cross-entropy over the whole catalogue instead of one sampled negative (Klenitskiy,
@@ -40,17 +38,10 @@ class SASRec(ItemLossSettings):
     """Read how long after the event before it each event came. Needs times."""
     event_kinds: bool = False
     """Read of what kind each event is. Needs kinds."""
-    item_features: bool = False
-    """Add to each item's vector what the catalogue says of it: categories, words, numbers. Needs item features."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
-        if self.positions == "rotary" and self.dim // self.heads % 2:
-            raise ValueError(
-                f"rotary positions need an even width per head; dim {self.dim} / heads {self.heads} is odd"
-            )
+        check_heads(self.dim, self.heads, rotary=self.positions == "rotary")
         return self
 
     @property
@@ -70,14 +61,8 @@ class SASRec(ItemLossSettings):
     def net(self, about: About) -> "SASRecNet":
         return SASRecNet(about, self)
 
-    def losses(self, net: "SASRecNet", batch: SequenceBatch) -> Mapping[str, Tensor]:
-        vectors = net.item_vectors()
-        wanted = batch.targets != PAD
-        states = net(batch.history, vectors)[wanted]
-        return self.item_loss(states, vectors, batch.targets[wanted], net.negatives)
 
-
-class SASRecNet(SequenceNet):
+class SASRecNet(NextItemNet):
     """Item and place embeddings, attention blocks, a last norm."""
 
     def __init__(self, about: About, settings: SASRec) -> None:
@@ -98,16 +83,7 @@ class SASRecNet(SequenceNet):
         self.norm = nn.LayerNorm(dim) if settings.norm == "pre" else nn.Identity()
         self.negatives = Negatives(about.popularity, settings.negatives_alpha)
 
-    def answer(self, history: Padded) -> Tensor:
-        return self(history, places=history.lengths[:, None] - 1)[:, 0]  # type: ignore[no-any-return]
-
     def forward(self, history: Padded, vectors: Tensor | None = None, places: Tensor | None = None) -> Tensor:
-        """States (batch, length, dim) of right-padded histories; those of padding mean nothing.
-
-        Args:
-            vectors: Those of all items, where they are known already.
-            places: (batch, count) the places whose states alone are wanted, (batch, count, dim) then.
-        """
         length = history.items.shape[1]
         states = self.items(history.items, vectors) * self.items.weight.shape[1] ** 0.5
         if self.places is not None:

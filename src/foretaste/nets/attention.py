@@ -18,12 +18,21 @@ __all__ = [
     "at_places",
     "attend",
     "causal_bias",
+    "check_heads",
     "interval_table",
     "padding_bias",
     "rows_at",
 ]
 
 Norm = Literal["pre", "post"]
+
+
+def check_heads(dim: int, heads: int, *, rotary: bool = False) -> None:
+    """Raises ValueError, as settings do, where the heads cannot share the width, or a head's cannot be turned."""
+    if dim % heads:
+        raise ValueError(f"dim ({dim}) must be a multiple of heads ({heads})")
+    if rotary and dim // heads % 2:
+        raise ValueError(f"rotary positions need an even width per head; dim {dim} / heads {heads} is odd")
 
 
 class SelfAttentionBlock(nn.Module):

@@ -1,12 +1,21 @@
 """Blocks of networks: padding is nothing, and nobody looks ahead."""
 
+import numpy as np
 import pytest
 import torch
 
 from foretaste.catalog import NO_TIME
 from foretaste.nets.attention import RelativePlaces, Rotation, SelfAttentionBlock, attend, causal_bias, padding_bias
 from foretaste.nets.dropout import Dropout
-from foretaste.nets.embeddings import IntervalEmbedding, ItemEmbedding, KindEmbedding, interval_buckets, sinusoids
+from foretaste.nets.embeddings import (
+    IntervalEmbedding,
+    ItemEmbedding,
+    KindEmbedding,
+    PlaceEmbedding,
+    interval_buckets,
+    sinusoids,
+)
+from foretaste.nets.ratings import Ratings
 from foretaste.ragged import PAD
 
 
@@ -166,3 +175,25 @@ def test_sinusoids_start_at_zero_and_one_and_differ_everywhere():
     assert table[0].tolist() == [0, 1, 0, 1, 0, 1]
     assert torch.unique(table, dim=0).shape == (50, 6)
     assert sinusoids(3, 5).shape == (3, 5)
+
+
+def test_sines_of_places_are_scaled_by_a_number_that_is_learned():
+    places = PlaceEmbedding(5, 4, learned=False, scale=0.1)
+    torch.testing.assert_close(places(3), 0.1 * sinusoids(3, 4))
+    places(3).sum().backward()
+    assert places.scale.grad is not None
+    assert [name for name, _ in places.named_parameters()] == ["scale"]
+
+
+def test_a_rating_is_read_of_its_event_and_an_average_or_missing_one_tells_little():
+    ratings = Ratings(3, 4)
+    ratings.measure(np.array([1.0, 3.0, 5.0]))
+    torch.nn.init.normal_(ratings.reading)
+    events = torch.randn(1, 4, 4)
+    told = ratings(torch.tensor([[3.0, 5.0, 1.0, torch.nan]]), events)[0]
+    given, height = ratings.reading[0], ratings.reading[1] + events[0] @ ratings.reading_of.weight.T
+    deviations = 2 / np.array([1.0, 3.0, 5.0]).std()
+    torch.testing.assert_close(told[0], given)
+    torch.testing.assert_close(told[1], given + deviations * height[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(told[2], given - deviations * height[2], rtol=1e-5, atol=1e-5)
+    assert (told[3] == 0).all()

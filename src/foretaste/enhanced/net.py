@@ -104,7 +104,8 @@ class EnhancedNet(SequenceNet):
         dim, count = size.dim, len(items.met)
         self.items = items
         self.mask, self.start = nn.Parameter(0.1 * torch.randn(dim)), nn.Parameter(0.1 * torch.randn(dim))
-        self.places = PlaceEmbedding(size.length + 2, dim, learned=False)  # the start, and one hidden behind the last
+        # The start, and one hidden behind the last. At full length places drown the items for epochs.
+        self.places = PlaceEmbedding(size.length + 2, dim, learned=False, scale=0.1)
         self.season = SeasonEmbedding(dim) if sides.times else None
         self.time_biases = nn.ModuleList(RelativeTimes() for _ in range(size.layers if sides.times else 0))
         self.ratings = Ratings(count, dim) if sides.ratings else None
@@ -245,14 +246,13 @@ class EnhancedNet(SequenceNet):
     def _events(self, seen: Seen, vectors: Tensor) -> Tensor:
         """(batch, 1 + length, dim) the start and the events, each with its place and what stands beside it."""
         history, hidden = seen.history, seen.hidden
-        events = self.items(history.items, vectors) * vectors.shape[1] ** 0.5
-        if hidden is not None:
-            events = torch.where(hidden[..., None], self.mask, events)
+        known = self.items(history.items, vectors) * vectors.shape[1] ** 0.5
+        events = known if hidden is None else torch.where(hidden[..., None], self.mask, known)
         if self.season is not None:
             events = events + self.season(_times(seen))
         if self.ratings is not None and history.values is not None:
             values = history.values if hidden is None else history.values.masked_fill(hidden, torch.nan)
-            events = events + self.ratings(values)
+            events = events + self.ratings(values, known)
         events = torch.cat([self.start.expand(len(events), 1, -1), events], 1)
         return torch.as_tensor(self.dropout(events + self.places(events.shape[1])))
 

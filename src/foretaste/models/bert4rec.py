@@ -239,7 +239,8 @@ class BERT4RecNet(SequenceNet):
         """
         masked = torch.zeros_like(history.items, dtype=torch.bool) if masked is None else masked
         items = history.items.masked_fill(masked, 0)  # any item: what stands there is not read, only that it stands
-        events = torch.where(masked.unsqueeze(-1), self.hidden, self.items(items)) + self._beside(history, masked)
+        known = self.items(items)
+        events = torch.where(masked.unsqueeze(-1), self.hidden, known) + self._beside(history, masked, known)
         states = events * self.event_scale
         width = items.shape[1]
         if self.places is not None:
@@ -281,13 +282,13 @@ class BERT4RecNet(SequenceNet):
         distance = 1 - nn.functional.cosine_similarity(tastes.float(), own, dim=1)
         return (distance * counts).sum() / counts.sum().clamp(min=1)
 
-    def _beside(self, history: Padded, masked: Tensor) -> Tensor | float:
+    def _beside(self, history: Padded, masked: Tensor, known: Tensor) -> Tensor | float:
         """What is added to the events of people who are known, and to events whose value is."""
         beside: Tensor | float = 0.0
         if self.users is not None and history.user is not None:
             beside = self.users(history.user).unsqueeze(1)
         if self.ratings is not None and history.values is not None:
-            beside = beside + self.ratings(history.values.masked_fill(masked, torch.nan))
+            beside = beside + self.ratings(history.values.masked_fill(masked, torch.nan), known)
         return beside
 
 

@@ -112,10 +112,16 @@ class KindEmbedding(nn.Module):
 
 
 class PlaceEmbedding(nn.Module):
-    """A vector for each place, learned or of sines and cosines."""
+    """A vector for each place, learned, or of sines and cosines.
 
-    def __init__(self, length: int, dim: int, *, learned: bool = True) -> None:
+    Args:
+        scale: What sines and cosines are multiplied by at first; the factor is learned. As they are, which is the way
+            of their authors, they are several times as long as item vectors that begin small.
+    """
+
+    def __init__(self, length: int, dim: int, *, learned: bool = True, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = None if learned else nn.Parameter(torch.tensor(scale))
         if learned:
             self.weight = nn.Parameter(torch.empty(length, dim))
             nn.init.normal_(self.weight, std=0.02)
@@ -124,7 +130,8 @@ class PlaceEmbedding(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """(length, dim) of the first places."""
-        return torch.as_tensor(self.weight[:length])
+        places = torch.as_tensor(self.weight[:length])
+        return places if self.scale is None else places * self.scale
 
 
 def sinusoids(length: int, dim: int) -> Tensor:

@@ -11,6 +11,10 @@ __all__ = ["Ratings"]
 class Ratings(nn.Module):
     """Reads values beside events, and guesses them from a state and an item.
 
+    Of an event e the value r, in deviations, is read as c + r (w + W e), added to e. So attention, which adds up
+    events, can form the sum of r_j W e_j, by which asymmetric SVD knows a person (Koren, "Factorization Meets the
+    Neighborhood", KDD 2008, eq. 10); from e and r each for itself it could not before a block has multiplied them.
+
     A guess is mean + deviation * (<A h + a, (e, 1)> + b) of a state h and an item with embedding e and number b; mean
     and deviation are those of all values in training. So state and item meet in an inner product, and a person's
     ratings of the whole catalogue are one product of matrices.
@@ -21,6 +25,8 @@ class Ratings(nn.Module):
     def __init__(self, items: int, dim: int) -> None:
         super().__init__()
         self.reading = nn.Parameter(torch.zeros(2, dim))  # that there is a value, and how high it is
+        self.reading_of = nn.Linear(dim, dim, bias=False)  # the same of each item
+        nn.init.normal_(self.reading_of.weight, std=dim**-0.5)
         self.guessing = nn.Linear(dim, dim + 1)
         self.item_bias = nn.Parameter(torch.zeros(items))
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 0.0, 0.0]))  # mean, deviation, lowest, highest
@@ -31,10 +37,11 @@ class Ratings(nn.Module):
         ends = [given.mean(), given.std() or 1.0, given.min(), given.max()]
         self.scale.copy_(torch.tensor(ends, dtype=torch.float32))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """(batch, length, dim) what values (batch, length) tell; NaN tells nothing."""
+    def forward(self, values: Tensor, events: Tensor) -> Tensor:
+        """(batch, length, dim) what values (batch, length) of events (batch, length, dim) tell; NaN tells nothing."""
         given = values.isfinite().unsqueeze(-1)
-        return given * self.reading[0] + self._measured(values).unsqueeze(-1) * self.reading[1]
+        height = self.reading[1] + self.reading_of(events)
+        return torch.as_tensor(given * self.reading[0] + self._measured(values).unsqueeze(-1) * height)
 
     def error(self, states: Tensor, there: Tensor, items: Tensor, targets: Tensor, values: Tensor) -> Tensor:
         """Mean squared error, in units of the variance, over the events whose value is given.

@@ -76,14 +76,26 @@ def machine() -> dict[str, Any]:
 
 
 def versions(names: Sequence[str] = LIBRARIES) -> dict[str, str | None]:
-    """The versions of the libraries that matter; None = not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """The versions of the libraries that matter, None = not installed; and the commit that was measured.
+
+    The commit is None outside a checkout, and ends with -dirty where files differ from it.
+    """
+    found: dict[str, str | None] = {"commit": _commit(), "python": platform.python_version()}
     for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def _commit() -> str | None:
+    try:
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        done = subprocess.run(asked, cwd=HERE, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Each benchmark runs in its small form, alone and without peers, and leaves a result that can be read."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -34,6 +35,7 @@ def test_a_result_says_what_was_measured_where_and_how_and_without_a_peer_stands
     assert result["command"] == "python benchmarks/run_benchmarks.py --only evaluation_speed --quick"
     assert result["machine"]["cores"] >= 1
     assert result["versions"]["numpy"] == np.__version__
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?", result["versions"]["commit"] or "0" * 12)
     assert all(sentence.endswith(".") for sentence in result["protocol"])
     assert "quick: 300 queries, 500 items" in capsys.readouterr().out
     assert result["results"]["peer"]["absent"] == "not asked for by --quick"

@@ -242,7 +242,9 @@ def test_the_interval_of_users_with_many_queries_is_that_of_resampled_users():
     assert values.std() / np.sqrt(len(values)) < 0.6 * means.std(), "queries by themselves would look far too sure"
 
 
-def result_of(row, seed, values, *, sizes=None, digest="d", fingerprint="f", data="tiny", rmse=None, **training):
+def result_of(
+    row, seed, values, *, sizes=None, digest="d", fingerprint="f", data="tiny", rmse=None, commit=None, **training
+):
     """A written result with these ranks."""
     content = {
         "row": row,
@@ -253,6 +255,7 @@ def result_of(row, seed, values, *, sizes=None, digest="d", fingerprint="f", dat
         "dataset": {"fingerprint": "abc", "counts": {"events": 600}},
         "machine": {"cpu": "a processor", "device": "cpu", "threads": 1},
         "precision": "bf16",
+        "versions": {"commit": commit},
         "parameters": 100,
         "training": {"fit_seconds": 60.0, **training},
         "metrics": {},
@@ -340,11 +343,14 @@ def test_the_page_says_what_is_reached_what_is_short_and_what_is_not_measured(ti
     assert "| `sasrec` | 1 | 0.7500 [" in text
     assert "Not measured yet: `popular`." in text
     assert "rating rmse" not in text
-    result_of("sasrec", 0, [1, 2, 0, 3], fingerprint=tiny.fingerprint("sasrec"), rmse=0.91)
+    assert "threads 1 | – |" in text
+    commit = "0123456789ab-dirty"
+    result_of("sasrec", 0, [1, 2, 0, 3], fingerprint=tiny.fingerprint("sasrec"), rmse=0.91, commit=commit)
     (rows.ROWS / "tiny.yaml").write_text(TINY.replace("ndcg@10: 2.0", "ndcg@10: 0.1"))
     text = page.page()
     assert f"`sasrec` has {mean:.4f}, reached." in text
     assert "| rating rmse |" in text and "| 0.9100 |" in text
+    assert "| `0123456` |" in text
     assert "other settings" not in text
 
 

@@ -23,7 +23,8 @@ learning curve, costs and the rank of every target are in there) and from `cold_
 and `sequence_speed.json` in `benchmarks/results`. The whole catalogue is ranked, ties count against the model. Epochs,
 and whatever was searched, were chosen on validation. Means over seeds; in brackets 95 % bootstrap intervals over users,
 each with the mean over the seeds; sd is that of ndcg@10 over seeds. Tests between rows flip the signs of users'
-differences, Holm-corrected over the pairs of a data set. Seconds are of the machines named.
+differences, Holm-corrected over the pairs of a data set. Seconds are of the machines named. Code is the commit
+that fitted a row, – where a result is older than that this is kept.
 """
 
 
@@ -106,7 +107,7 @@ def about(rows: Rows, result: Result) -> Iterator[str]:
 
 def table(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
     metrics = list(dict.fromkeys([*rows.headline, METRIC]))
-    costs = ("validation", "best epoch", "fit min", "events/s", "peak MB", "parameters", "measured on")
+    costs = ("validation", "best epoch", "fit min", "events/s", "peak MB", "parameters", "measured on", "code")
     errors = {each.row: mean_of([seed.content for seed in each.results], "rating_rmse") for each in ranked}
     rated = any(error is not None for error in errors.values())
     header = ["model", "seeds", *metrics, "sd", *(["rating rmse"] if rated else []), *costs]
@@ -131,6 +132,7 @@ def costs_of(standing: Standing) -> list[str]:
         number(mean_of(training, "peak_memory_mb"), 0),
         number(mean_of([each.content for each in standing.results], "parameters"), 0),
         "; ".join(machines),
+        "; ".join(dict.fromkeys(code_of(each.content) for each in standing.results)),
     ]
 
 
@@ -184,6 +186,11 @@ def machine_of(content: Mapping[str, Any]) -> str:
     where = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
     precision = f", {content['precision']}" if content["training"].get("epochs") else ""
     return f"{where}, threads {machine['threads']}{precision}"
+
+
+def code_of(content: Mapping[str, Any]) -> str:
+    commit = content["versions"].get("commit")
+    return "–" if commit is None else f"`{commit.removesuffix('-dirty')[:7]}`"
 
 
 def mean_of(contents: Sequence[Mapping[str, Any]], key: str) -> float | None:

@@ -69,6 +69,21 @@ def test_leave_one_out_by_hand():
     }
 
 
+def test_leave_one_out_refits_on_train_and_validation_where_it_is_asked_to():
+    found = split.leave_one_out(FOUR, refit=True)
+    plain = split.leave_one_out(FOUR)
+    assert found.train.fingerprint == plain.train.fingerprint
+    assert found.final is found.refit
+    assert found.refit.baskets.lists() == [[0], [1], [3, 4], [6, 7, 8]]
+    assert found.protocol["counts"]["refit_events"] == 7
+    assert "The final model learns from train and validation together." in found.protocol["sentences"]
+    assert found.protocol["digest"] == plain.protocol["digest"], "the questions are the same"
+    assert split.leave_one_out(FOUR, refit=True, validation_users=0).refit is None
+    seven = split.last_n(log([(0, each, each) for each in range(7)]), 2, refit=True)
+    assert seven.train.baskets.lists() == [[0, 1, 2]]
+    assert seven.refit.baskets.lists() == [[0, 1, 2, 3, 4]]
+
+
 def test_leave_one_out_without_times_follows_the_stated_order():
     found = split.leave_one_out(log([(0, 2), (0, 1), (0, 0)]))
     assert found.test.queries.history.lists() == [[2, 1]]
@@ -206,7 +221,7 @@ def test_histories_carry_kinds_values_times_users_and_sessions():
     assert queries.user_features["age"].lists() == [33.0]
 
 
-def test_train_forgets_what_was_shown_after_its_end_and_what_came_of_it():
+def with_lists_shown():
     shown = Impressions(
         np.array([0, 0, 0, 1, 2, 3]),
         np.array([0, 0, 0, 0, 1, -1], np.int32),
@@ -215,10 +230,19 @@ def test_train_forgets_what_was_shown_after_its_end_and_what_came_of_it():
         np.arange(6, dtype=np.int32),
         {"click": np.array([1, 1, 0, 0, 0, 0], np.int8)},
     )
-    data = log([(0, 0, 5), (0, 1, 11), (0, 2, 30), (1, 0, 1)], items=4, impressions=shown)
-    kept = split.leave_one_out(data, validation_users=0).train.impressions
+    return log([(0, 0, 5), (0, 1, 11), (0, 2, 30), (1, 0, 1)], items=4, impressions=shown)
+
+
+def test_train_forgets_what_was_shown_after_its_end_and_what_came_of_it():
+    kept = split.leave_one_out(with_lists_shown(), validation_users=0).train.impressions
     assert kept.item.tolist() == [1, 3, 0, 2]
     assert kept.time.tolist() == [10, 10, 99, 99]
+
+
+def test_what_the_final_model_learns_from_keeps_what_was_shown_up_to_the_test():
+    found = split.leave_one_out(with_lists_shown(), refit=True)
+    assert found.train.impressions.time.tolist() == [99, 99]
+    assert found.refit.impressions.item.tolist() == [1, 3, 0, 2]
 
 
 CALENDAR = log([(0, 0, 0), (0, 1, DAY), (0, 2, 3 * DAY), (1, 3, 2 * DAY), (1, 0, 4 * DAY), (2, 4, 4 * DAY)])

@@ -82,11 +82,11 @@ class Rows(BaseModel):
 
         Settings count where they are not the default, so a new option of a model leaves the digest as it is.
         """
-        settings = self.settings(row)
+        settings, split = self.settings(row), self.recipe.split
         told = {
             "model": settings.called(),
             "settings": settings.model_dump(mode="json", exclude_defaults=True),
-            "split": self.recipe.split.model_dump(mode="json"),
+            "split": {"kind": split.kind, **split.model_dump(mode="json", exclude_defaults=True)},
             **self.recipe.model_dump(mode="json", include={"data", "evaluation"}, exclude_defaults=True),
         }
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()

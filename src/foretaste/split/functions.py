@@ -28,6 +28,7 @@ def leave_one_out(
     min_history: int = 1,
     target_kinds: Sequence[str] | None = None,
     tell_time: bool = False,
+    refit: bool = False,
     seed: int = 0,
 ) -> Split:
     """The last event of each user as test, the second last as validation; see ``LeaveOneOut``.
@@ -38,6 +39,7 @@ def leave_one_out(
         min_history: Events that must stand before what is held out.
         target_kinds: Only events of these kinds are targets; None = all.
         tell_time: Tell the model when the target happens.
+        refit: Whether the final model learns from train and validation together.
         seed: Of the draw of the validation users.
     """
     settings = {
@@ -45,6 +47,7 @@ def leave_one_out(
         "min_history": min_history,
         "target_kinds": target_kinds,
         "tell_time": tell_time,
+        "refit": refit,
         "seed": seed,
     }
     return _made(LeaveOneOut, settings).split(data)
@@ -58,6 +61,7 @@ def last_n(
     min_history: int = 1,
     target_kinds: Sequence[str] | None = None,
     tell_time: bool = False,
+    refit: bool = False,
     seed: int = 0,
 ) -> Split:
     """The last n events of each user as test, the n before as validation; see ``LastN``, and ``leave_one_out``."""
@@ -67,6 +71,7 @@ def last_n(
         "min_history": min_history,
         "target_kinds": target_kinds,
         "tell_time": tell_time,
+        "refit": refit,
         "seed": seed,
     }
     return _made(LastN, settings).split(data)

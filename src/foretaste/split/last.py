@@ -48,6 +48,9 @@ class LastN(SplitRule):
     """Only events of these kinds are targets. What a user does after the first test target is then in no part."""
     tell_time: bool = False
     """Tell the model when the target happens: an easier task, and another one."""
+    refit: bool = False
+    """Whether the final model learns from train and validation together once its epochs are chosen, as one that goes
+    live does; those of published tables do not."""
     seed: int = 0
 
     def split(self, data: Dataset) -> Split:
@@ -79,6 +82,9 @@ class LeaveOneOut(SplitRule):
     """Only events of these kinds are targets: "next purchase". What a user does after it is then in no part."""
     tell_time: bool = False
     """Tell the model when the target happens: an easier task, and another one."""
+    refit: bool = False
+    """Whether the final model learns from train and validation together once its epochs are chosen, as one that goes
+    live does; those of published tables do not."""
     seed: int = 0
 
     def split(self, data: Dataset) -> Split:
@@ -108,11 +114,8 @@ def _split(rule: LastN | LeaveOneOut, n: int, data: Dataset) -> Split:
     held_for_validation = between(cut, test_cut, rows)
     targets = held if wanted is None else held & wanted
     validation_targets = held_for_validation if wanted is None else held_for_validation & wanted
-    train = data.where(between(begin, cut, rows))
-    if data.impressions is not None:
-        always = np.iinfo(np.int64).max  # from whom nothing is withheld, nothing shown is
-        until = None if data.time is None else np.where(tested, data.time[(cut - 1).clip(0)], always)
-        train = _with_impressions(train, data, until, held | held_for_validation)
+    train = _learned_from(data, cut, tested)
+    refit = _learned_from(data, test_cut, tested) if rule.refit and chosen.any() else None
     told = rule.tell_time
     if told:
         data.require(Needs.TIMES, "Telling the time of the target")
@@ -126,13 +129,14 @@ def _split(rule: LastN | LeaveOneOut, n: int, data: Dataset) -> Split:
         train,
         validation,
         test,
+        refit=refit,
         counts={
             "users_too_short_to_test": int(((end > begin) & ~tested).sum()),
             "users_too_short_to_validate": int((tested & ~validated).sum()),
             "events_only_in_test_histories": int(held_for_validation.sum() - validation_targets.sum()),
             "events_in_no_part": int(held.sum() - targets.sum()),
         },
-        sentences=_sentences(rule, n),
+        sentences=_sentences(rule, n, refit is not None),
         filter_seen=True,
     )
 
@@ -160,13 +164,18 @@ def _chosen(rule: LastN | LeaveOneOut, data: Dataset, able: NDArray[np.bool_]) -
     return named & able
 
 
-def _with_impressions(
-    train: Dataset, data: Dataset, until: NDArray[np.int64] | None, held: NDArray[np.bool_]
-) -> Dataset:
-    return replace(train, impressions=impressions_before(data, until, held))
+def _learned_from(data: Dataset, cut: NDArray[np.int64], tested: NDArray[np.bool_]) -> Dataset:
+    """The events of each user before the row ``cut``, with what was shown by then."""
+    known = between(data.offsets[:-1], cut, len(data))
+    train = data.where(known)
+    if data.impressions is None:
+        return train
+    always = np.iinfo(np.int64).max  # from whom nothing is withheld, nothing shown is
+    until = None if data.time is None else np.where(tested, data.time[(cut - 1).clip(0)], always)
+    return replace(train, impressions=impressions_before(data, until, ~known))
 
 
-def _sentences(rule: LastN | LeaveOneOut, n: int) -> Sequence[str]:
+def _sentences(rule: LastN | LeaveOneOut, n: int, refit: bool) -> Sequence[str]:
     what = "event" if rule.target_kinds is None else f"event of kind {' or '.join(rule.target_kinds)}"
     last = f"last {what}" if n == 1 else f"last {n} {what.replace('event', 'events', 1)}"
     second = f"{what} before it" if n == 1 else f"{n} before them"
@@ -176,6 +185,8 @@ def _sentences(rule: LastN | LeaveOneOut, n: int) -> Sequence[str]:
         f"Test: the {last} of each user; the history is everything before.",
         f"Validation: the {second}, of {whose}; train ends before what is held out.",
     ]
+    if refit:
+        sentences.append("The final model learns from train and validation together.")
     if rule.target_kinds is not None:
         sentences.append("What a user did after the first test target is in no part.")
     sentences.append(

@@ -104,6 +104,16 @@ def test_a_student_comes_nearer_to_its_teachers(films, teachers):
     assert distance[5.0] < 0.6 * distance[0.0]
 
 
+def test_a_student_in_fewer_bits_hears_what_its_teachers_say_in_all_of_theirs(films, teachers):
+    teacher = Teacher.of([teachers / "one", teachers / "two"], About.of(films), films)
+    history, counts = batch_of(films).history, torch.ones(len(batch_of(films).history), dtype=torch.int64)
+    plainly = teacher.chances(history, counts, 2.0)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(teacher.chances(history, counts, 2.0)[0], plainly)
+    settings = TINY.model_copy(update={"teacher": teachers / "one", "plan": TrainPlan(epochs=1)})
+    assert len(settings.fit(films, run=replace(RUN, precision="bf16")).training["curve"]) == 1
+
+
 def test_a_teacher_must_know_the_items_and_be_a_sequence_model(films, teachers):
     with pytest.raises(ConfigError, match="few does not know 8 of the 13 items of films, such as 'f5'"):
         TINY.model_copy(update={"teacher": teachers / "few"}).fit(films, run=RUN)

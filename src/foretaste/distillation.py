@@ -85,7 +85,9 @@ class Teacher:
         for model, items, knows_users in zip(self.models, self.items, self.knows_users, strict=True):
             there = queries.history.with_values(items[queries.history.values])
             asked = replace(queries, history=there, user=queries.user if knows_users else None)
-            scores = torch.from_numpy(model.score(asked)[:, items])
+            # A teacher answers as it does to anybody else, also where its student is trained in fewer bits.
+            with torch.autocast("cpu", enabled=False), torch.autocast(history.items.device.type, enabled=False):
+                scores = torch.from_numpy(model.score(asked)[:, items])
             answered &= (scores > -torch.inf).any(1)  # false for a row of NaN, too
             together = together + torch.softmax(scores / temperature, 1)
         device = history.items.device

@@ -342,7 +342,7 @@ def test_who_has_too_few_events_to_learn_from_is_a_stranger(shop):
 def test_users_are_left_out_as_often_as_asked(shop, monkeypatch, dropout):
     known = settings(user_embedding=True, user_dropout=dropout)
     model, read = known.fit(shop, run=RUN), []
-    monkeypatch.setattr(type(model.net), "_beside", lambda net, history, masked: read.append(history.user) or 0.0)
+    monkeypatch.setattr(type(model.net), "_beside", lambda net, history, *others: read.append(history.user) or 0.0)
     items = torch.randint(14, (600, 3))
     history = Padded(items, user=torch.arange(600) % 60)
     known.losses(model.net, MaskedBatch(history, torch.tensor([False, True, False]).expand(600, 3)))

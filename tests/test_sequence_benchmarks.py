@@ -350,7 +350,7 @@ def test_the_page_says_what_is_reached_what_is_short_and_what_is_not_measured(ti
     text = page.page()
     assert f"`sasrec` has {mean:.4f}, reached." in text
     assert "| rating rmse |" in text and "| 0.9100 |" in text
-    assert "| `0123456` |" in text
+    assert "| `0123456` + |" in text
     assert "other settings" not in text
 
 

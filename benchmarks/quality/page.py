@@ -24,7 +24,7 @@ and `sequence_speed.json` in `benchmarks/results`. The whole catalogue is ranked
 and whatever was searched, were chosen on validation. Means over seeds; in brackets 95 % bootstrap intervals over users,
 each with the mean over the seeds; sd is that of ndcg@10 over seeds. Tests between rows flip the signs of users'
 differences, Holm-corrected over the pairs of a data set. Seconds are of the machines named. Code is the commit
-that fitted a row, – where a result is older than that this is kept.
+that fitted a row, with + where some file differed from it, and – where a result is older than that this is kept.
 """
 
 
@@ -190,7 +190,9 @@ def machine_of(content: Mapping[str, Any]) -> str:
 
 def code_of(content: Mapping[str, Any]) -> str:
     commit = content["versions"].get("commit")
-    return "–" if commit is None else f"`{commit.removesuffix('-dirty')[:7]}`"
+    if commit is None:
+        return "–"
+    return f"`{commit[:7]}`" + (" +" if commit.endswith("-dirty") else "")
 
 
 def mean_of(contents: Sequence[Mapping[str, Any]], key: str) -> float | None:

@@ -283,7 +283,11 @@ class BERT4RecNet(SequenceNet):
         return (distance * counts).sum() / counts.sum().clamp(min=1)
 
     def _beside(self, history: Padded, masked: Tensor, known: Tensor) -> Tensor | float:
-        """What is added to the events of people who are known, and to events whose value is."""
+        """What is added to the events of people who are known, and to events whose value is.
+
+        Args:
+            known: (batch, length, dim) the vectors of the items, before any is hidden.
+        """
         beside: Tensor | float = 0.0
         if self.users is not None and history.user is not None:
             beside = self.users(history.user).unsqueeze(1)

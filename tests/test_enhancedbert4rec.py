@@ -22,6 +22,7 @@ from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
 from foretaste.side_inputs import Use
 from foretaste.train import TrainPlan
+from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Strings, Vocab
 
 
@@ -316,6 +317,35 @@ def test_items_never_met_are_offered_by_their_metadata_and_others_not_at_all(mod
     assert "f12" not in model.similar_items(["f3"], k=20).lists()[0]
 
 
+def test_items_never_met_get_the_share_of_what_comes_next_that_they_are_to_have(films):
+    after = Queries.of_users(films)
+    offered = [True] * 10 + [True, True, False]
+    shares = {}
+    for wanted in (None, 0.02, 0.3):
+        model = TINY.model_copy(update={"unmet_share": wanted}).fit(films, run=RUN)
+        logits = model.query_vectors(after) @ model.item_vectors()[offered].T
+        chances = np.exp(logits - logits.max(1, keepdims=True))
+        shares[wanted] = (chances[:, 10:].sum(1) / chances.sum(1)).mean()
+        assert model.query_vectors(after).shape[1] == 17
+        np.testing.assert_array_equal(model.item_vectors()[:10, -1], 0)
+        np.testing.assert_array_equal(model.likeness_vectors(), model.net.items.vectors().detach().numpy())
+    # None: of 320 events none is the only one of its item, and one counts at least.
+    assert shares == pytest.approx({None: 1 / 320, 0.02: 0.02, 0.3: 0.3}, rel=1e-3)
+
+
+def test_the_level_of_items_never_met_is_that_of_the_weights_that_are_kept_and_saved(films, tmp_path):
+    last = Queries.of_users(films)
+    targets = Ragged.from_lists([[11]] * USERS)
+    plan = TrainPlan(epochs=4, lr=0.01)
+    model = TINY.model_copy(update={"plan": plan}).fit(films, Holdout(last, targets), run=RUN)
+    kept = model.training["best_score"]
+    assert kept == pytest.approx(ndcg_at_10(model, Holdout(last, targets)), abs=1e-6)
+    model.save(tmp_path / "bundle")
+    again = foretaste.bundle.load(tmp_path / "bundle")
+    assert again.net.level != 0
+    np.testing.assert_array_equal(again.item_vectors(), model.item_vectors())
+
+
 def test_a_history_of_items_never_met_is_read_by_their_metadata(model):
     of_war, of_nothing = Queries(Ragged.from_lists([[11, 11]])), Queries(Ragged.from_lists([[12]]))
     assert np.isfinite(model.query_vectors(of_war)).all()
@@ -331,7 +361,7 @@ def test_without_forgetting_an_item_never_met_leans_on_those_alike(films):
     own = fitted.net.items.weight.detach().numpy()
     metadata = fitted.net.items.metadata().detach().numpy()
     war = [1, 3, 5, 7, 9]
-    np.testing.assert_allclose(fitted.item_vectors()[11], own[war].mean(0) + metadata[11], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fitted.likeness_vectors()[11], own[war].mean(0) + metadata[11], rtol=1e-4, atol=1e-5)
 
 
 def test_without_item_metadata_items_never_met_are_unknown(films):

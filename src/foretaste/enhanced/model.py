@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from foretaste.batching import Sequences
+from foretaste.dataset import Dataset
 from foretaste.enhanced.net import EnhancedNet, Seen
+from foretaste.enhanced.unmet import level_of_unmet, unmet_share
 from foretaste.errors import ConfigError, UnknownName
 from foretaste.histories import Histories, known_or_strangers
 from foretaste.query import Queries, TopK
@@ -27,6 +29,7 @@ __all__ = ["Attention", "EnhancedBERT4RecModel"]
 
 PAIRS = 1 << 18  # of queries and items, rated at a time
 TASTES = 5  # names in a profile
+LEARNERS = 1024  # people after whose last event the level of items never met is found
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,8 @@ class EnhancedBERT4RecModel(SequenceModel):
         super().__init__(settings, about, net, run)
         self.sides, self.metadata = sides, metadata
         self._answerable = about.met if metadata is None else about.met | metadata.known
+        self._levelled = bool((self._answerable & ~about.met).any())
+        self._learners: tuple[Queries, float] | None = None  # while training, see ``learn_from``
 
     @property
     def parameters(self) -> int:
@@ -69,8 +74,49 @@ class EnhancedBERT4RecModel(SequenceModel):
         return self._answerable
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
-        """What the heads say; NaN where neither the person nor an item of the history is known."""
-        return self._told(self._readable(queries), self.net.answer_to, self.settings.dim)
+        """What the heads say; NaN where neither the person nor an item of the history is known.
+
+        Where items never met are answered, one more number, 1, behind it: see ``item_vectors``.
+        """
+        said = self._said(queries)
+        return np.column_stack([said, 1 + 0 * said[:, 0]]) if self._levelled else said
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """(items, dim), and where items never met are answered (items, dim + 1): their level, 0 for all others."""
+        vectors = self.likeness_vectors()
+        level = np.where(self.about.met, 0, float(self.net.level)).astype(np.float32)
+        return np.column_stack([vectors, level]) if self._levelled else vectors
+
+    def likeness_vectors(self) -> NDArray[np.float32]:
+        """(items, dim) those of the network."""
+        return super().item_vectors()
+
+    def learn_from(self, data: Dataset, share: float | None) -> None:
+        """Begin training: on whom the level of items never met is found, and what share of events they are to have.
+
+        Args:
+            share: None: as many as ``unmet_share`` finds in training.
+        """
+        some = np.linspace(0, len(data.users) - 1, min(len(data.users), LEARNERS)).astype(np.int64)
+        self._learners = Queries.of_users(data, some), share or unmet_share(np.bincount(data.item))
+
+    def after_training(self) -> None:
+        """Let go of what only training reads."""
+        self._learners = None
+        self.net.after_training()
+
+    def settle(self) -> None:
+        """Find the level of items never met: what brings their chances to the share of events they are to have.
+
+        They take no part in the losses, so nothing else ever brings their scores down.
+        """
+        if self._learners is None or not self._levelled:
+            return
+        learners, share = self._learners
+        said = torch.from_numpy(self._said(learners))
+        vectors = torch.from_numpy(self.likeness_vectors()[self._answerable])
+        met = torch.from_numpy(self.about.met[self._answerable])
+        self.net.level.fill_(level_of_unmet(said[~said.isnan().any(1)], vectors, met, share))
 
     def ratings(self, queries: Queries | Sequence[Any], items: Sequence[Any]) -> NDArray[np.float32]:
         """(queries, items) what each person would rate each item if they met it next.
@@ -104,7 +150,7 @@ class EnhancedBERT4RecModel(SequenceModel):
         head = self.net.ratings
         mean, deviation, low, high = head.scale.cpu().numpy()  # type: ignore[union-attr]
         bias = head.item_bias.detach().cpu().numpy()  # type: ignore[union-attr]
-        vectors, row = self.item_vectors(), items.row_of_value()
+        vectors, row = self.likeness_vectors(), items.row_of_value()
         found = np.empty(len(row), np.float32)
         for start in range(0, len(row), PAIRS):
             pairs = slice(start, start + PAIRS)
@@ -190,6 +236,9 @@ class EnhancedBERT4RecModel(SequenceModel):
         mean = np.where(count > 0, total / count.clip(1), -np.inf)
         best = np.argsort(-mean, kind="stable")[: min(TASTES, int((count > 0).sum()))]
         return [(self.metadata.names[each], float(mean[each])) for each in best]
+
+    def _said(self, queries: Queries) -> NDArray[np.float32]:
+        return self._told(self._readable(queries), self.net.answer_to, self.settings.dim)
 
     def _readable(self, queries: Queries) -> Queries:
         """The queries with only those items in their histories of which the model knows something."""

@@ -67,7 +67,9 @@ class EnhancedBERT4Rec(ItemLossSettings):
     that an answer needs none of them. So somebody new is answered from their features, and the more events they have,
     the less these matter. Items never met have a vector of their metadata alone; ``item_forgetting`` trains it, and
     without that an item never met takes the mean of the vectors of those with the most names in common. They take no
-    part in the losses: being in the catalogue without events, they would be learned as never wanted.
+    part in the losses: being in the catalogue without events, they would be learned as never wanted. Instead one number
+    is added to all their scores, such that after the last events of training their chances sum up, on average, to
+    ``unmet_share``.
 
     ``teacher`` names a bundle of a sequence model, or several, from which the head of the next item learns beside the
     events: at one random place of each sequence (256 of a batch at most) the divergence from the teachers' softened
@@ -106,6 +108,9 @@ class EnhancedBERT4Rec(ItemLossSettings):
     preference_weight: NonNegativeFloat = 0.2
     item_forgetting: float = Field(default=0.1, ge=0, lt=1)
     """The chance of each item to be known by its metadata alone in a batch."""
+    unmet_share: float | None = Field(default=None, gt=0, lt=1)
+    """How many of the next events are to be on items never met, all of these together. None: as many as the events of
+    training whose item has no other. Set it higher where a new season has just come into the catalogue."""
     side_forgetting: float = Field(default=0.1, ge=0, lt=1)
     """The chance of each side input of a sequence to be missing, and, beside that, of the person to be a stranger."""
     teacher: Path | tuple[Path, ...] | None = None
@@ -179,12 +184,14 @@ class EnhancedBERT4Rec(ItemLossSettings):
         if self.teacher is not None and self.distillation_weight:
             bundles = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
             net.teacher = Teacher.of(bundles, about, data)
-        return EnhancedBERT4RecModel(self, about, net, run, sides, self.metadata(about))
+        model = EnhancedBERT4RecModel(self, about, net, run, sides, self.metadata(about))
+        model.learn_from(data, self.unmet_share)
+        return model
 
     def _fit(self, train_data: Dataset, validation: Holdout | None, run: Run) -> "SequenceModel":
         model = super()._fit(train_data, validation, run)
         if isinstance(model, EnhancedBERT4RecModel):
-            model.net.after_training()
+            model.after_training()
         return model
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "EnhancedBERT4RecModel":

@@ -62,7 +62,13 @@ def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip):
     plan = TrainPlan(epochs=3, lr=0.05, weight_decay=0.1, accumulate=accumulate, clip=clip)
     trained, _ = fit(plan)
     net = small_net()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=0.05, betas=(0.9, 0.98), weight_decay=0.1)
+    matrices, vectors = [], []
+    for each in net.parameters():
+        (vectors if each.dim() == 1 else matrices).append(each)
+    assert matrices
+    assert vectors
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.05, betas=(0.9, 0.98))
     for epoch in range(3):
         batches = seven_batches(epoch)
         for start in range(0, 7, accumulate):
@@ -93,7 +99,8 @@ def test_training_by_adagrad_is_the_steps_that_one_would_write(accumulate, momen
                 for number, (each, gradient) in enumerate(zip(net.parameters(), found, strict=True)):
                     squared[number] += gradient**2
                     velocity[number] = momentum * velocity[number] - 0.05 * gradient / (squared[number] + 1e-6) ** 0.5
-                    each.copy_((1 - 0.05 * decay) * each + velocity[number])
+                    shrunk = 1 - 0.05 * decay if each.dim() > 1 else 1
+                    each.copy_(shrunk * each + velocity[number])
     torch.testing.assert_close(weights(trained), weights(net), rtol=1e-4, atol=1e-6)
 
 

@@ -12,10 +12,19 @@ __all__ = ["Adagrad", "optimizer_of"]
 
 
 def optimizer_of(plan: TrainPlan, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that a plan names, for these parameters."""
+    """The optimiser that a plan names, for these parameters.
+
+    Matrices and tables decay; biases and the scales of norms, which are vectors, do not: pulling them to zero would
+    change what a layer does, not how much it can remember.
+    """
+    parameters = list(parameters)
+    groups = [
+        {"params": [each for each in parameters if each.dim() > 1], "weight_decay": plan.weight_decay},
+        {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
+    ]
     if plan.optimizer == "adagrad":
-        return Adagrad(parameters, plan.lr, plan.momentum, plan.weight_decay)
-    return torch.optim.AdamW(parameters, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=True)
+        return Adagrad(groups, plan.lr, plan.momentum)
+    return torch.optim.AdamW(groups, lr=plan.lr, betas=plan.betas, fused=True)
 
 
 class Adagrad(torch.optim.Optimizer):
@@ -33,7 +42,11 @@ class Adagrad(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 

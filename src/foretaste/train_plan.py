@@ -26,6 +26,7 @@ class TrainPlan(BaseModel):
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
+    """What each step takes from matrices and tables, times the learning rate; biases and norms do not decay."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Of adamw."""
     momentum: float = Field(default=0.0, ge=0, lt=1)

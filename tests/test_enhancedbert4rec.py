@@ -33,7 +33,7 @@ def films() -> Dataset:
 
 @pytest.fixture(scope="module")
 def model(films):
-    longer = TINY.model_copy(update={"plan": TrainPlan(epochs=15, lr=0.01)})
+    longer = TINY.model_copy(update={"plan": TrainPlan(epochs=25, lr=0.01)})
     return longer.fit(films, run=RUN).with_histories(films)
 
 
@@ -264,6 +264,15 @@ def test_weights_scale_their_losses_and_none_leaves_the_head_out(films):
         assert set(base) - set(losses_of(*with_weights(**{weight: 0.0}), batch)) == {called}
 
 
+def test_before_training_a_head_says_what_the_blocks_say(films):
+    """So that what is read of items can be compared with items from the first step."""
+    torch.manual_seed(0)
+    net = TINY.untrained(About.of(films), films, RUN).net
+    states = torch.randn(3, 4, TINY.dim)
+    for head in (net.next_head, net.masked_head):
+        torch.testing.assert_close(head(states), torch.nn.functional.layer_norm(states, (TINY.dim,)))
+
+
 @pytest.mark.parametrize("off", ["masked_item_weight", "next_item_weight"])
 def test_either_head_of_items_can_answer_alone(films, off):
     fitted = TINY.model_copy(update={off: 0.0}).fit(films, run=RUN)
@@ -421,7 +430,7 @@ def test_ratings_lie_in_the_range_of_the_data_and_follow_it(model, films):
     with pytest.raises(UnknownName, match="Unknown item 'f99'"):
         model.ratings(["p0"], ["f99"])
     deviation = model.net.ratings.scale[1].clone()
-    model.net.ratings.scale[1] = 1000.0  # far beyond the range
+    model.net.ratings.scale[1] = 1e6  # far beyond the range
     clipped = model.ratings(Queries.of_users(films), films.items.lists())
     model.net.ratings.scale[1] = deviation
     assert set(np.unique(clipped)) == {1.0, 5.0}

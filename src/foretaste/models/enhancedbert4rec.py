@@ -76,10 +76,10 @@ class EnhancedBERT4Rec(ItemLossSettings):
     chances.
 
     Differs from BERT4Rec (Sun et al., CIKM 2019) in all that is named above but the masked item; also norms before
-    each part, places from the start of the window, a head of one layer per task, no bias per item. Differs from what
-    is usual for such models: the cross-attention is added to the events instead of taking their place, since what is
-    known of a person can hardly replace what they did; metadata are part of the item's vector wherever it stands, so
-    that they also serve to score it; the season is smooth in the day of the year.
+    each part, places from the start of the window, a head per task that begins as a norm alone, no bias per item.
+    Differs from what is usual for such models: the cross-attention is added to the events instead of taking their
+    place, since what is known of a person can hardly replace what they did; metadata are part of the item's vector
+    wherever it stands, so that they also serve to score it; the season is smooth in the day of the year.
     """
 
     length: PositiveInt = 50

@@ -264,6 +264,14 @@ def test_weights_scale_their_losses_and_none_leaves_the_head_out(films):
         assert set(base) - set(losses_of(*with_weights(**{weight: 0.0}), batch)) == {called}
 
 
+def test_items_are_told_by_the_next_head_alone_and_ratings_by_both(model, films, monkeypatch):
+    asked = Queries.of_users(films, np.arange(3))
+    vectors, ratings = model.query_vectors(asked), model.ratings(asked, ["f1", "f2"])
+    monkeypatch.setattr(model.net, "masked_head", None)
+    np.testing.assert_array_equal(model.query_vectors(asked), vectors)
+    assert not np.allclose(model.ratings(asked, ["f1", "f2"]), ratings, atol=1e-3)
+
+
 def test_before_training_a_head_says_what_the_blocks_say(films):
     """So that what is read of items can be compared with items from the first step."""
     torch.manual_seed(0)

@@ -158,13 +158,14 @@ class EnhancedNet(SequenceNet):
         return torch.as_tensor(self.norm(states))
 
     def answer_to(self, seen: Seen, vectors: Tensor) -> Tensor:
-        """(batch, dim) what is compared with the items: the mean of what the heads say of the event after each history.
+        """(batch, dim) what is compared with the items: what the next item's head says of the event after each history.
 
-        A history may be empty.
+        A network without that head answers by that of the masked item, from a hidden event behind the history. A
+        history may be empty.
         """
-        heads = ((True, self.next_head), (False, self.masked_head))
-        said = [head(self._asked(seen, vectors, causal)) for causal, head in heads if head is not None]
-        return torch.stack(said).mean(0)
+        if self.next_head is not None:
+            return torch.as_tensor(self.next_head(self._asked(seen, vectors, causal=True)))
+        return torch.as_tensor(self.masked_head(self._asked(seen, vectors, causal=False)))  # type: ignore[misc]
 
     def rating_by(self, seen: Seen, vectors: Tensor) -> Tensor:
         """(batch, dim + 1) what ratings of the event after each history are made of, see ``Ratings``.
@@ -176,6 +177,7 @@ class EnhancedNet(SequenceNet):
             raise ConfigError(
                 "This model predicts no ratings: the data had none, use.ratings was off, or rating_weight was 0."
             )
+        # The mean of both ways of reading, which errs less than either; of items the next head alone knows more.
         heads = ((True, self.next_head), (False, self.masked_head))
         asked = [self._asked(seen, vectors, causal) for causal, head in heads if head is not None]
         return torch.stack([self.ratings.guessing(each) for each in asked]).mean(0)

@@ -60,8 +60,10 @@ class EnhancedBERT4Rec(ItemLossSettings):
       (``contrast``: in-batch, by cosines, which cannot collapse as a plain cosine can). It counts for the sequences
       that were read as a stranger's, in which the events were not told the profile.
 
-    An answer is the mean of what the heads of the next and of the masked item say of the place behind the history,
-    which is the mean of their logits.
+    An answer is what the head of the next item says after the last event; without that head it is what the head of the
+    masked item says of a hidden event behind the history. The mean of both was worse in every trial: on validation
+    .177, .182, .178 against .179, .183, .181 (MovieLens-100K, three seeds), .168 against .180 (MovieLens-1M). Of a
+    rating both ways of reading tell, and the mean of them errs less than either.
 
     Side inputs are read where the data has them (``use``), and by chance hidden in training (``side_forgetting``), so
     that an answer needs none of them. So somebody new is answered from their features, and the more events they have,

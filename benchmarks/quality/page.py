@@ -155,11 +155,15 @@ def verdict(standing: Standing | None, reach: Reach) -> str:
         return "not among the metrics of the table"
     told = " and ".join(number(mean, 4) for mean in means.values())
     short = [
-        f"{metric} is short by {least - (means[metric] or 0.0):.4f}"
+        f"{metric} is short by {_gap(least - (means[metric] or 0.0))}"
         for metric, least in reach.at_least.items()
         if (means[metric] or 0.0) < least
     ]
     return f"`{standing.row}` has {told}, " + (" and ".join(short) if short else "reached")
+
+
+def _gap(lacking: float) -> str:
+    return f"{lacking:.4f}" if lacking >= 0.00005 else "less than 0.0001"
 
 
 def compared(pair: Pair, ranked: Sequence[Standing]) -> str:

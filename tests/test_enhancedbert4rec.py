@@ -350,6 +350,16 @@ def test_items_never_met_get_the_share_of_what_comes_next_that_they_are_to_have(
     assert shares == pytest.approx({None: 1 / 320, 0.02: 0.02, 0.3: 0.3}, rel=1e-3)
 
 
+def test_the_level_of_items_never_met_is_found_on_people_with_events(films, monkeypatch):
+    """Most of a vocabulary may have none, and who has none tells nothing of what comes after a last event."""
+    monkeypatch.setattr("foretaste.enhanced.model.CALIBRATED_ON", 4)
+    crowd = 1000
+    strangers = Vocab(Strings.from_list([*films.users.lists(), *(f"q{number}" for number in range(crowd))]))
+    model = TINY.untrained(About.of(films), replace(films, users=strangers, catalog=None), RUN)
+    people, _ = model._calibration
+    assert people.user.tolist() == [0, 13, 26, 39]
+
+
 def test_the_level_of_items_never_met_is_that_of_the_weights_that_are_kept_and_saved(films, tmp_path):
     last = Queries.of_users(films)
     targets = Ragged.from_lists([[11]] * USERS)
@@ -359,7 +369,7 @@ def test_the_level_of_items_never_met_is_that_of_the_weights_that_are_kept_and_s
     assert kept == pytest.approx(ndcg_at_10(model, Holdout(last, targets)), abs=1e-6)
     model.save(tmp_path / "bundle")
     again = foretaste.bundle.load(tmp_path / "bundle")
-    assert again.net.level != 0
+    assert again.net.unmet_level != 0
     np.testing.assert_array_equal(again.item_vectors(), model.item_vectors())
 
 

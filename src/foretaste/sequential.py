@@ -143,11 +143,11 @@ class SequenceSettings(Settings):
             lambda batch: self.losses(net, batch),
             self.plan,
             run,
-            validate=model.settled(validation_score(model, validation)),
+            validate=validation_score(model, validation, prepare=model.calibrate),
             name=name,
             identity=identity_of(self, train_data.fingerprint, run),
         )
-        model.settle()
+        model.calibrate()
         model.training = log.to_json()
         return model
 
@@ -179,19 +179,8 @@ class SequenceModel(VectorModel):
     def state(self) -> dict[str, NDArray[Any]]:
         return arrays_of(self.net)
 
-    def settle(self) -> None:
-        """Work out what answers need beside the weights, which have just changed."""
-
-    def settled(self, score: Callable[[], float] | None) -> Callable[[], float] | None:
-        """The same score, asked of the model with the weights it has at that moment."""
-        if score is None:
-            return None
-
-        def settle_first() -> float:
-            self.settle()
-            return score()
-
-        return settle_first
+    def calibrate(self) -> None:
+        """While fitting: work out what answers need beside the weights, which have just changed. By default nothing."""
 
     def in_eight_bits(self) -> Self:
         """This model with its matrices as int8 and a scale per row: a quarter of the size, nearly the same answers.

@@ -12,11 +12,22 @@ from foretaste.recommender import Model
 __all__ = ["ndcg_at_10", "validation_score"]
 
 
-def validation_score(model: Model, validation: Holdout | None) -> Callable[[], float] | None:
-    """A function that measures the model as it is at the moment; None without a validation part."""
+def validation_score(
+    model: Model, validation: Holdout | None, prepare: Callable[[], None]
+) -> Callable[[], float] | None:
+    """A function that measures the model as it is at the moment; None without a validation part.
+
+    Args:
+        prepare: Called before each measurement, as the weights have changed since the last.
+    """
     if validation is None or not len(validation):
         return None
-    return lambda: ndcg_at_10(model, validation)
+
+    def score() -> float:
+        prepare()
+        return ndcg_at_10(model, validation)
+
+    return score
 
 
 def ndcg_at_10(model: Model, holdout: Holdout) -> float:

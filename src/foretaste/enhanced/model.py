@@ -29,7 +29,7 @@ __all__ = ["Attention", "EnhancedBERT4RecModel"]
 
 PAIRS = 1 << 18  # of queries and items, rated at a time
 TASTES = 5  # names in a profile
-LEARNERS = 1024  # people after whose last event the level of items never met is found
+CALIBRATED_ON = 1024  # people after whose last event the level of items never met is found
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,8 @@ class EnhancedBERT4RecModel(SequenceModel):
         super().__init__(settings, about, net, run)
         self.sides, self.metadata = sides, metadata
         self._answerable = about.met if metadata is None else about.met | metadata.known
-        self._levelled = bool((self._answerable & ~about.met).any())
-        self._learners: tuple[Queries, float] | None = None  # while training, see ``learn_from``
+        self._offers_unmet = bool((self._answerable & ~about.met).any())
+        self._calibration: tuple[Queries, float] | None = None  # while fitting: who asks, and the share wanted
 
     @property
     def parameters(self) -> int:
@@ -79,44 +79,50 @@ class EnhancedBERT4RecModel(SequenceModel):
         Where items never met are answered, one more number, 1, behind it: see ``item_vectors``.
         """
         said = self._said(queries)
-        return np.column_stack([said, 1 + 0 * said[:, 0]]) if self._levelled else said
+        if not self._offers_unmet:
+            return said
+        one = np.where(np.isnan(said[:, 0]), np.nan, 1).astype(np.float32)
+        return np.column_stack([said, one])
 
     def item_vectors(self) -> NDArray[np.float32]:
         """(items, dim), and where items never met are answered (items, dim + 1): their level, 0 for all others."""
         vectors = self.likeness_vectors()
-        level = np.where(self.about.met, 0, float(self.net.level)).astype(np.float32)
-        return np.column_stack([vectors, level]) if self._levelled else vectors
+        if not self._offers_unmet:
+            return vectors
+        level = np.where(self.about.met, 0, float(self.net.unmet_level)).astype(np.float32)
+        return np.column_stack([vectors, level])
 
     def likeness_vectors(self) -> NDArray[np.float32]:
         """(items, dim) those of the network."""
         return super().item_vectors()
 
-    def learn_from(self, data: Dataset, share: float | None) -> None:
-        """Begin training: on whom the level of items never met is found, and what share of events they are to have.
+    def before_training(self, data: Dataset, share: float | None) -> None:
+        """Keep what ``calibrate`` needs: some people with their events, and the share of items never met.
 
         Args:
             share: None: as many as ``unmet_share`` finds in training.
         """
-        some = np.linspace(0, len(data.users) - 1, min(len(data.users), LEARNERS)).astype(np.int64)
-        self._learners = Queries.of_users(data, some), share or unmet_share(np.bincount(data.item))
+        active = np.flatnonzero(data.baskets.lengths)
+        some = active[np.linspace(0, len(active) - 1, min(len(active), CALIBRATED_ON)).astype(np.int64)]
+        self._calibration = Queries.of_users(data, some), share or unmet_share(np.bincount(data.item))
 
     def after_training(self) -> None:
         """Let go of what only training reads."""
-        self._learners = None
+        self._calibration = None
         self.net.after_training()
 
-    def settle(self) -> None:
+    def calibrate(self) -> None:
         """Find the level of items never met: what brings their chances to the share of events they are to have.
 
         They take no part in the losses, so nothing else ever brings their scores down.
         """
-        if self._learners is None or not self._levelled:
+        if self._calibration is None or not self._offers_unmet:
             return
-        learners, share = self._learners
-        said = torch.from_numpy(self._said(learners))
+        people, share = self._calibration
+        said = torch.from_numpy(self._said(people))
         vectors = torch.from_numpy(self.likeness_vectors()[self._answerable])
         met = torch.from_numpy(self.about.met[self._answerable])
-        self.net.level.fill_(level_of_unmet(said[~said.isnan().any(1)], vectors, met, share))
+        self.net.unmet_level.fill_(level_of_unmet(said, vectors, met, share))
 
     def ratings(self, queries: Queries | Sequence[Any], items: Sequence[Any]) -> NDArray[np.float32]:
         """(queries, items) what each person would rate each item if they met it next.

@@ -96,7 +96,7 @@ class EnhancedNet(SequenceNet):
     """
 
     items: DescribedItems
-    level: Tensor  # () what is added to the scores of items never met
+    unmet_level: Tensor  # () what is added to the scores of items never met
     people: Tensor  # (users, columns) features of the users of training, while it goes on; not kept with the model
     teacher: Teacher | None  # likewise
 
@@ -126,7 +126,7 @@ class EnhancedNet(SequenceNet):
         self.next_head = _Head(dim) if size.following else None
         self.negatives = negatives  # of the items met
         self.teacher = None
-        self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("unmet_level", torch.zeros(()))
         self.register_buffer("people", torch.zeros(0, len(columns), dtype=torch.int64), persistent=False)
 
     def forward(self, history: Padded) -> Tensor:

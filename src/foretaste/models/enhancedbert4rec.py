@@ -187,7 +187,7 @@ class EnhancedBERT4Rec(ItemLossSettings):
             bundles = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
             net.teacher = Teacher.of(bundles, about, data)
         model = EnhancedBERT4RecModel(self, about, net, run, sides, self.metadata(about))
-        model.learn_from(data, self.unmet_share)
+        model.before_training(data, self.unmet_share)
         return model
 
     def _fit(self, train_data: Dataset, validation: Holdout | None, run: Run) -> "SequenceModel":

@@ -14,7 +14,7 @@ from measuring import HERE, Peer, PeerAbsent, own_python, run_child, scratch, su
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from foretaste.recommender import VectorModel
+    from foretaste.scoring import VectorModel
 
 DIM, K, THREADS = 64, 10, 2
 RECTOOLS = Peer("rectools", ("rectools[torch]==0.19.0", "torch==2.13.0"))
@@ -209,7 +209,8 @@ def _fixed_vectors(queries: NDArray[np.float32], items: NDArray[np.float32]) -> 
     """A model whose vectors are given: what its ``recommend`` does is all ours."""
     from foretaste.dataset import Dataset
     from foretaste.query import Queries
-    from foretaste.recommender import About, Settings, VectorModel
+    from foretaste.recommender import About, Settings
+    from foretaste.scoring import VectorModel
     from foretaste.vocab import Vocab
 
     class FixedVectors(Settings):

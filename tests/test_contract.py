@@ -18,8 +18,9 @@ from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.models import MODELS, model_settings
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
-from foretaste.recommender import Model, ScoringModel, Settings
+from foretaste.recommender import Model, Settings
 from foretaste.run import Run
+from foretaste.scoring import ScoringModel
 from foretaste.train import TrainPlan
 from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Strings, Vocab

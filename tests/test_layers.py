@@ -27,6 +27,7 @@ batching
 masking
 histories
 recommender split simulate
+scoring
 evaluation
 validation
 sequential
@@ -37,8 +38,8 @@ models
 bundle json_tables
 json_queries
 answers answer_files recipe
-fitting doctor comparison
-experiment
+fitting doctor comparison oracle
+experiment cli_options cli_answers
 cli
 """
 HEIGHT = {name: height for height, line in enumerate(LAYERS.split("\n")) for name in line.split()}

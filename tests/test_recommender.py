@@ -12,7 +12,8 @@ from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
-from foretaste.recommender import About, ScoringModel, Settings, VectorModel
+from foretaste.recommender import About, Settings
+from foretaste.scoring import ScoringModel, VectorModel
 from foretaste.vocab import Vocab
 
 

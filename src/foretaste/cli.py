@@ -1,6 +1,5 @@
 """The command line: thin commands that parse, call and print. Results go to standard output, all else beside it."""
 
-import csv
 import json
 import os
 import sys
@@ -11,14 +10,41 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from foretaste.cli_answers import asked_by, check_ending, give, listed, print_table
+from foretaste.cli_options import (
+    AsJson,
+    Compile,
+    Cutoffs,
+    DataDir,
+    Device,
+    Events,
+    ItemCol,
+    Items,
+    K,
+    KindCol,
+    Kinds,
+    MinValue,
+    Ordered,
+    Out,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    SessionCol,
+    Set,
+    Threads,
+    TimeCol,
+    UserCol,
+    Users,
+    ValueCol,
+    names_of,
+    numbers_of,
+    split_list,
+)
 from foretaste.console import Console
-from foretaste.errors import ConfigError, DataError
 from foretaste.exit_codes import exit_code
 from foretaste.run import Precision, Run
 
 __all__ = ["app", "main"]
-
-NAMED = 10  # unknown ids that are named one by one
 
 app = typer.Typer(
     name="foretaste",
@@ -28,42 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Events = Annotated[
-    str,
-    typer.Argument(help="A log: file, folder or glob of CSV, TSV, JSON lines or Parquet, e.g. 'logs/*.csv.gz'."),
-]
-Items = Annotated[
-    str | None, typer.Option("--items", help="A table of items, e.g. items.csv with item_id,title,category.")
-]
-Users = Annotated[str | None, typer.Option("--users", help="A table of users, e.g. users.csv with user_id,age,region.")]
-UserCol = Annotated[str | None, typer.Option(help="Column of users, e.g. visitorid. Default: guessed.")]
-ItemCol = Annotated[str | None, typer.Option(help="Column of items, e.g. asin. Default: guessed.")]
-TimeCol = Annotated[str | None, typer.Option(help="Column of times, e.g. unixReviewTime. Default: guessed.")]
-KindCol = Annotated[str | None, typer.Option(help="Column of event kinds, e.g. behavior. Default: guessed.")]
-ValueCol = Annotated[str | None, typer.Option(help="Column of ratings or quantities, e.g. overall. Default: guessed.")]
-SessionCol = Annotated[str | None, typer.Option(help="Column of sessions, e.g. session_id. Default: guessed.")]
-Kinds = Annotated[
-    str | None, typer.Option(help="Kinds, weakest first, e.g. 'view < addtocart < transaction' or 'view=1 < buy=5'.")
-]
-MinValue = Annotated[float | None, typer.Option(help="Keep only events with at least this value, e.g. 4.")]
-Ordered = Annotated[
-    bool, typer.Option("--ordered", help="Without times, the rows of a user still stand in order, e.g. playlists.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw, e.g. 7.")]
-Device = Annotated[str, typer.Option(help="Where to compute, e.g. cpu, cuda or cuda:1.")]
-Threads = Annotated[int | None, typer.Option(help="Threads to compute with, e.g. 2. Default: as torch chooses.", min=1)]
-PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the arithmetic, e.g. bf16; fp16 on a GPU only.")]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile networks first: a minute or two, worth it for e.g. an hour on a GPU.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors and results, e.g. in a cron job.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, e.g. for jq.")]
-K = Annotated[int, typer.Option("-k", help="Length of each list, e.g. 20.")]
-Cutoffs = Annotated[str, typer.Option("-k", help="Cut-offs of the metrics, e.g. 5,10,20.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. dim=128; may be repeated.")]
-DataDir = Annotated[Path | None, typer.Option(help="Where published data lies, e.g. ./data. Default: FORETASTE_DATA.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Where to write, e.g. recommendations.csv or .parquet.")]
 
 
 @app.command("run")
@@ -100,7 +90,7 @@ def run_command(
     overrides += [] if seeds is None else [f"evaluation.seeds={seeds}"]
     overrides += [] if max_queries is None else [f"evaluation.max_queries={max_queries}"]
     plan = read_recipe(recipe, overrides)
-    plan = plan if models is None else plan.narrowed(_names(models, "--models"))
+    plan = plan if models is None else plan.narrowed(names_of(models, "--models"))
     out = out or Path("runs") / plan.name
     prepare(out)
     with Console(quiet=quiet, log_file=out / "log.jsonl") as console:
@@ -119,7 +109,7 @@ def datasets_command(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([{**vars(row), "folder": str(row.folder)} for row in rows], indent=1, ensure_ascii=False))
         return
-    _print_table(
+    print_table(
         ["name", "present", "counts", "licence"],
         [[row.name, "yes" if row.present else "no", row.counts, row.licence] for row in rows],
     )
@@ -264,31 +254,31 @@ def recommend_command(
     from foretaste.answers import read_items, read_newer_events, with_newer_events
     from foretaste.events import Columns
 
-    _check_ending(out)
+    check_ending(out)
     with Console(quiet=quiet) as console:
         model = _loaded(bundle)
         if events is not None:
             columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
             model = with_newer_events(model, read_newer_events(model, events, columns, ordered, console.log))
-        asked = _asked(model, user, users, history, queries)
+        asked = asked_by(model, user, users, history, queries)
         if asked.unknown_users:
-            console.log(f"unknown users, answered with what is popular: {_listed(asked.unknown_users)}")
+            console.log(f"unknown users, answered with what is popular: {listed(asked.unknown_users)}")
         if asked.unknown_items:
-            console.log(f"left out of the histories, as the model does not know them: {_listed(asked.unknown_items)}")
+            console.log(f"left out of the histories, as the model does not know them: {listed(asked.unknown_items)}")
         if asked.unknown_features:
             named = [f"{feature} {name!r}" for feature, name in asked.unknown_features]
-            console.log(f"features that the stored users do not have count as missing: {_listed(named)}")
+            console.log(f"features that the stored users do not have count as missing: {listed(named)}")
         if asked.reordered:
-            console.log(f"histories that were put in order of time, by line: {_listed(asked.reordered)}")
+            console.log(f"histories that were put in order of time, by line: {listed(asked.reordered)}")
         top = model.recommend(
             asked.queries,
             k,
             filter_seen=not keep_seen,
-            exclude_kinds=_split(exclude_kinds) if exclude_kinds else (),
+            exclude_kinds=split_list(exclude_kinds),
             items=None if only is None else read_items(model, only),
             exclude=None if exclude is None else read_items(model, exclude),
         )
-    _give(replace(top, labels=asked.labels), model, out, as_json)
+    give(replace(top, labels=asked.labels), model, out, as_json)
 
 
 @app.command("similar")
@@ -300,9 +290,9 @@ def similar_command(
     as_json: AsJson = False,
 ) -> None:
     """The items that the model finds most alike."""
-    _check_ending(out)
+    check_ending(out)
     model = _loaded(bundle)
-    _give(model.similar_items(item, k), model, out, as_json, who="like_item")
+    give(model.similar_items(item, k), model, out, as_json, who="like_item")
 
 
 @app.command("evaluate")
@@ -341,13 +331,13 @@ def evaluate_command(
     from foretaste.events import Columns
     from foretaste.fitting import judge_bundle
 
-    cutoffs = _numbers(k)
+    cutoffs = numbers_of(k)
     with Console(quiet=quiet) as console:
         model = _loaded(bundle)
         columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
         test = read_newer_events(model, events, columns, ordered, console.log)
         board = judge_bundle(
-            model, test, protocol, cutoffs, not keep_seen, _split(exclude_kinds) if exclude_kinds else (), max_queries,
+            model, test, protocol, cutoffs, not keep_seen, split_list(exclude_kinds), max_queries,
             Run(seed=seed, log=console.log),
         )  # fmt: skip
     print(json.dumps(board.to_json(), indent=1, ensure_ascii=False) if as_json else board.table())
@@ -364,7 +354,7 @@ def compare_command(
     """Put the leaderboards of several runs side by side, and say which are not comparable."""
     from foretaste.comparison import compare_runs
 
-    compared = compare_runs(runs, () if metrics is None else _names(metrics, "--metrics"))
+    compared = compare_runs(runs, () if metrics is None else names_of(metrics, "--metrics"))
     print(json.dumps(compared.to_json(), indent=1, ensure_ascii=False) if as_json else compared.text())
 
 
@@ -418,102 +408,6 @@ def _run(console: Console, seed: int, device: str, threads: int | None, precisio
     if compiled:
         check_compiler(device_of(run))
     return run
-
-
-def _asked(model: Any, user: list[str] | None, users: str | None, history: str | None, queries: Path | None) -> Any:
-    """What the options ask; exactly one way of asking must be given."""
-    from foretaste.answers import asked_by_users
-    from foretaste.histories import Asked
-    from foretaste.storage import read_ids
-
-    options = {"--user": user, "--users": users, "--history": history, "--queries": queries}
-    given = [name for name, value in options.items() if value is not None]
-    if len(given) != 1:
-        raise ConfigError(f"Give exactly one of {', '.join(options)}; given: {', '.join(given) or 'none'}.")
-    if queries is not None:
-        return _asked_in_file(model, queries)
-    if history is not None:
-        fields = next(csv.reader([history], skipinitialspace=True), [])
-        asked = model.ask([[item.strip() for item in fields if item.strip()]])
-        return Asked(asked.queries, [None], unknown_items=asked.unknown_items)
-    if model.histories is None:
-        raise ConfigError("This bundle holds no histories, so it knows no users. Ask by --history, or train it again.")
-    if users == "all":
-        return model.ask(model.histories.users.lists())
-    return asked_by_users(model, user if user is not None else read_ids(Path(str(users))))
-
-
-def _asked_in_file(model: Any, path: Path) -> Any:
-    from foretaste.answers import queries_of_json
-    from foretaste.storage import check_exists
-
-    try:
-        if str(path) == "-":
-            return queries_of_json(model, sys.stdin, "standard input")
-        check_exists(path)
-        with path.open(encoding="utf-8-sig") as lines:
-            return queries_of_json(model, lines, str(path))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
-
-
-def _give(top: Any, model: Any, out: Path | None, as_json: bool, who: str = "user_id") -> None:
-    """Write or print an answer."""
-    from foretaste.answer_files import write_frame
-
-    frame = top.frame().rename({"user_id": who})
-    if out is not None:
-        write_frame(frame, out)
-    if as_json:
-        print(frame.write_json())
-    elif out is None:
-        titles = model.about.titles()
-        rows = [[_shown(value) for value in row] for row in frame.iter_rows()]
-        header = frame.columns
-        if titles is not None:
-            places = model.items.index(frame["item_id"].to_list())
-            rows = [[*row, titles[place]] for row, place in zip(rows, places, strict=True)]
-            header = [*header, "title"]
-        _print_table(header, rows)
-
-
-def _check_ending(out: Path | None) -> None:
-    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
-        raise ConfigError(f"--out {out}: the ending must be .csv or .parquet.")
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _names(text: str, option: str) -> list[str]:
-    names = _split(text)
-    if not names:
-        raise ConfigError(f"{option} is empty; give at least one name.")
-    return names
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in _split(text) if part.isascii() and part.isdigit())
-    if len(numbers) < len(_split(text)) or min(numbers, default=0) < 1:
-        raise ConfigError(f"-k takes whole numbers of at least 1, as in 5,10,20; this is {text!r}.")
-    return numbers
-
-
-def _listed(ids: Sequence[Any]) -> str:
-    """The distinct ids, the first few by name."""
-    names = [repr(each) for each in dict.fromkeys(ids)]
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def _command_line() -> str:

@@ -3,11 +3,11 @@
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +15,26 @@ from numpy.typing import NDArray
 from foretaste.answer_files import write_frame
 from foretaste.bundle import INDEX, load, versions
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import BundleError, ConfigError, DataError, TooLarge, TrainingDiverged, UnknownName
+from foretaste.errors import ConfigError, DataError, TooLarge, TrainingDiverged, UnknownName
 from foretaste.evaluation import Entry, Leaderboard, Trial
 from foretaste.evaluation.ratings import rating_error
 from foretaste.evaluation.report import Example, write_report
 from foretaste.fitting import fit_chosen, means
 from foretaste.memory import forget_peak, machine, peak_memory
-from foretaste.query import Holdout, Queries, TopK
+from foretaste.oracle import OracleModel
+from foretaste.query import Holdout, TopK
 from foretaste.ragged import PAD
 from foretaste.recipe import DataSettings, EvaluationSettings, Recipe
-from foretaste.recommender import About, Model, Settings
+from foretaste.recommender import Model, Settings
 from foretaste.run import Run
 from foretaste.simulate import World, simulate
 from foretaste.split import Given, LeaveOneOut, Split
 from foretaste.storage import read_json, staged_file
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-__all__ = ["Loaded", "OracleModel", "carry_out", "load_data", "prepare", "split_data"]
+__all__ = ["Loaded", "carry_out", "load_data", "prepare", "split_data"]
 
 EXAMPLES = 4  # users shown in the report
 
@@ -141,39 +142,6 @@ def carry_out(
         entries.append(work.row(name, each))
         work.publish(entries)
     return work.publish(entries)
-
-
-class OracleModel(Model):
-    """The truth of a simulated shop, asked like a model: how far each model is from the best possible."""
-
-    class Truth(Settings):
-        """The oracle has nothing to set and learns nothing."""
-
-        def _fit(self, train: Dataset, validation: Any, run: Run) -> "Model":
-            raise ConfigError("The oracle is not fitted; it is the truth of a simulated shop.")
-
-        def restore(self, about: About, state: Mapping[str, Any]) -> "Model":
-            raise BundleError("The oracle is not kept in bundles.")
-
-    def __init__(self, world: World, train: Dataset, next_is: Literal["event", "view"]) -> None:
-        super().__init__(OracleModel.Truth(), About.of(train))
-        self._oracle = world.oracle(next=next_is)
-
-    @property
-    def name(self) -> str:
-        return "oracle"
-
-    @property
-    def parameters(self) -> int:
-        return 0
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def _scores(self, queries: Queries) -> "torch.Tensor":
-        import torch
-
-        return torch.from_numpy(self._oracle.scores(queries))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.sparse import csr_matrix
 
 from foretaste.catalog import Catalog, Table
 from foretaste.dataset import Dataset, EventKinds, Needs
@@ -24,7 +23,7 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["About", "Model", "Recommender", "ScoringModel", "Settings", "VectorModel"]
+__all__ = ["About", "Model", "Recommender", "Settings"]
 
 FALLBACK = "popularity"
 # How much memory the scores of one chunk of queries may take. Beyond 32 MiB glibc gives the memory back to the system
@@ -264,9 +263,9 @@ class Model(ABC):
         self, scores: "torch.Tensor", k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
         """The answer to a chunk of queries from its scores, which are overwritten."""
-        from foretaste.topk import best
+        from foretaste.topk import best, block
 
-        _block(scores, hidden, offered)
+        block(scores, hidden, offered)
         found, values = best(scores, k)
         source = np.where(found == PAD, PAD, 0).astype(np.int8)
         lacking = np.flatnonzero(found[:, -1] == PAD)
@@ -286,11 +285,11 @@ class Model(ABC):
         """Fill what is left of the given rows by popularity, in place."""
         import torch
 
-        from foretaste.topk import best
+        from foretaste.topk import best, block
 
         share = self.about.popularity / max(float(self.about.popularity.max(initial=0)), 1e-30)
         scores = torch.from_numpy(np.tile(share, (len(rows), 1)))
-        _block(scores, None if hidden is None else hidden.take(rows), offered)
+        block(scores, None if hidden is None else hidden.take(rows), offered)
         row, place = np.nonzero(found[rows] != PAD)
         scores[row, found[rows][row, place]] = -torch.inf
         popular, popularity = best(scores, found.shape[1])
@@ -372,104 +371,6 @@ class Model(ABC):
         queries = known_or_strangers(self.histories.queries, index)
         unknown = [user for user, at in zip(users, index, strict=True) if at == PAD]
         return Asked(queries, list(users), unknown_users=unknown)
-
-
-class ScoringModel(Model):
-    """A model that gives each item a score."""
-
-    @abstractmethod
-    def score(self, queries: Queries) -> "NDArray[np.float32] | csr_matrix":
-        """(queries, items) scores; NaN or -inf, or an entry that a sparse matrix lacks: no answer."""
-
-    def _scores(self, queries: Queries) -> "torch.Tensor":
-        import torch
-
-        scores = self.score(queries)
-        if isinstance(scores, np.ndarray):
-            return torch.from_numpy(scores)
-        dense = np.full(scores.shape, -np.inf, np.float32)
-        row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
-        dense[row, scores.indices] = scores.data
-        return torch.from_numpy(dense)
-
-
-class VectorModel(Model):
-    """Two functions: queries to vectors, items to vectors. The score is their inner product."""
-
-    @abstractmethod
-    def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
-        """(queries, dim); a row of NaN = no answer."""
-
-    @abstractmethod
-    def item_vectors(self) -> NDArray[np.float32]:
-        """(items, dim)."""
-
-    def answerable(self) -> NDArray[np.bool_]:
-        """(items,) the items that have a vector worth the name; by default those met in training."""
-        return self.about.met
-
-    def score(self, queries: Queries) -> NDArray[np.float32]:
-        """(queries, items) inner products; -inf at items that the model cannot know, NaN rows = no answer."""
-        return self._scores(queries).numpy()
-
-    def likeness_vectors(self) -> NDArray[np.float32]:
-        """(items, dim) whose cosine is the likeness of two items; by default the item vectors."""
-        return self.item_vectors()
-
-    def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
-        """By the cosine between the vectors of likeness."""
-        import torch
-
-        index = self._known(items)
-        vectors = self.likeness_vectors()
-        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-        scores = torch.from_numpy(unit[index] @ unit.T)
-        return similar(self, index, scores, k, self.answerable())
-
-    def _scores(self, queries: Queries) -> "torch.Tensor":
-        return self._scorer(queries)(slice(None))
-
-    def _scorer(self, queries: Queries) -> "Callable[[slice], torch.Tensor]":
-        """All queries are encoded at once: how many a network reads together is no matter of the catalogue's size."""
-        import torch
-
-        vectors = torch.from_numpy(np.ascontiguousarray(self.query_vectors(queries), np.float32))
-        items = torch.from_numpy(self.item_vectors())
-        unanswerable = torch.from_numpy(np.flatnonzero(~self.answerable()))
-
-        def scores(chunk: slice) -> torch.Tensor:
-            return (vectors[chunk] @ items.T).index_fill_(1, unanswerable, -torch.inf)
-
-        return scores
-
-
-def similar(
-    model: Model, index: NDArray[np.int32], scores: "torch.Tensor", k: int, offered: NDArray[np.bool_] | None
-) -> TopK:
-    """The answer to 'what is like these items', from their likeness (asked, items) to all others."""
-    import torch
-
-    from foretaste.topk import best
-
-    if k < 1:
-        raise ConfigError(f"k must be at least 1; it is {k}.")
-    _block(scores, Ragged.from_lists(index[:, None]), offered)
-    if offered is not None:
-        scores[torch.from_numpy(~offered[index])] = -torch.inf  # nothing is known of an item never met
-    found, values = best(scores, min(k, max(1, len(model.items) - 1)))
-    source = np.where(found == PAD, PAD, 0).astype(np.int8)
-    return TopK(found, values, source, (model.name,), model.items, labels=model.items.lookup(index))
-
-
-def _block(scores: "torch.Tensor", hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> None:
-    """Put -inf, in place, at what is hidden from each row and at what is offered to none."""
-    import torch
-
-    if hidden is not None and len(hidden.values):
-        rows = torch.from_numpy(hidden.row_of_value())
-        scores[rows, torch.from_numpy(hidden.values.astype(np.int64))] = -torch.inf
-    if offered is not None:
-        scores[:, torch.from_numpy(~offered)] = -torch.inf
 
 
 def _nothing(width: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:

@@ -20,8 +20,9 @@ from foretaste.item_features import item_codes
 from foretaste.nets.embeddings import FeaturedItems, ItemEmbedding
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import groups_within
-from foretaste.recommender import About, Settings, VectorModel
+from foretaste.recommender import About, Settings
 from foretaste.run import Run
+from foretaste.scoring import VectorModel
 from foretaste.train import TrainPlan, device_of, identity_of, train
 from foretaste.validation import validation_score
 

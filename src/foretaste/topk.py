@@ -1,4 +1,4 @@
-"""The best k of each row, exactly, with ties in the order of the items."""
+"""The best k of each row, exactly, with ties in the order of the items; and what is not to be among them."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foretaste.ragged import PAD
+from foretaste.ragged import PAD, Ragged
 
-__all__ = ["best"]
+__all__ = ["best", "block"]
 
 STRETCH = 32  # neighbouring items of which the maximum is taken first
 SCANT = 32  # of so many stretches one is looked into: with more, a plain search is as fast
@@ -76,3 +76,12 @@ def _lowest_of_ties(row: NDArray[np.float32], tied: np.float32, wanted: int) -> 
 
 def _widened(array: NDArray[Any], width: int, fill: Any) -> NDArray[Any]:
     return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
+
+
+def block(scores: torch.Tensor, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> None:
+    """Put -inf, in place, at what is hidden from each row and at what is offered to none."""
+    if hidden is not None and len(hidden.values):
+        rows = torch.from_numpy(hidden.row_of_value())
+        scores[rows, torch.from_numpy(hidden.values.astype(np.int64))] = -torch.inf
+    if offered is not None:
+        scores[:, torch.from_numpy(~offered)] = -torch.inf

@@ -10,8 +10,9 @@ from pydantic import PositiveFloat, PositiveInt
 from foretaste.dataset import Dataset
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged, groups_within
-from foretaste.recommender import About, Settings, VectorModel
+from foretaste.recommender import About, Settings
 from foretaste.run import Run
+from foretaste.scoring import VectorModel
 
 __all__ = ["ALS", "ALSModel"]
 

@@ -11,8 +11,9 @@ from scipy.sparse import csr_matrix
 from foretaste.dataset import Dataset
 from foretaste.errors import TooLarge
 from foretaste.query import Holdout, Queries, TopK
-from foretaste.recommender import About, ScoringModel, Settings, similar
+from foretaste.recommender import About, Settings
 from foretaste.run import Run
+from foretaste.scoring import ScoringModel, similar
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,9 @@ from scipy.sparse import csr_matrix, diags_array
 
 from foretaste.dataset import Dataset
 from foretaste.query import Holdout, Queries, TopK
-from foretaste.recommender import About, ScoringModel, Settings, similar
+from foretaste.recommender import About, Settings
 from foretaste.run import Run
+from foretaste.scoring import ScoringModel, similar
 
 __all__ = ["ItemKNN", "ItemKNNModel"]
 

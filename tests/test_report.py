@@ -344,6 +344,11 @@ def test_rating_errors_have_a_column_where_somebody_predicts_ratings(page: str, 
     assert "1.0124" in found
 
 
+def test_what_a_model_costs_stands_in_one_table_alone(page: str) -> None:
+    """A leaderboard with it was wider than a laptop's screen, and cut off its last column."""
+    assert page.count("Time to fit") == 1
+
+
 def test_best_is_marked_and_the_oracle_stands_apart(page: str) -> None:
     table = page.split('aria-label="Leaderboard"')[1].split("</table>")[0]
     rivals, oracle, absent = re.findall(r"<tbody>(.*?)</tbody>", table)

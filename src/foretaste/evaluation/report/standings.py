@@ -23,7 +23,7 @@ def leaderboard(board: Board) -> list[Markup]:
     head = [column("Model", ""), column(f"{board.primary}, 95% interval", "")]
     head += [column(title) for title in _titles(board)]
     head += [column(name) for name in columns]
-    head += [column(title) for title in ([RATED] if _rates(board) else []) + ["Time to fit"]]
+    head += [column(RATED)] if _rates(board) else []
     rivals = [_table_row(board, row, columns, best) for row in board.rivals]
     oracle = [_table_row(board, board.oracle, columns, {})] if board.oracle else []
     absent = [
@@ -115,7 +115,6 @@ def _table_row(board: Board, row: Row, columns: Sequence[str], best: Mapping[str
         tag("td", {"class": "number"}, "–" if row.rating_rmse is None else f"{row.rating_rmse:.4f}")
         if _rates(board)
         else None,
-        tag("td", {"class": "number"}, duration(row.fit_seconds)),
     )
 
 

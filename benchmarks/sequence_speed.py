@@ -51,7 +51,8 @@ PROTOCOL = (
     "Ours computes in the precision of the machine (bf16 where it has it), theirs in its default, float32, unless the "
     "command says otherwise. Peak memory is that of each process (VmHWM), libraries and data included.",
     "recommend: everybody in the file, k = 10, seen items hidden. 'all' is from ids to a table with outside ids, "
-    "'vectors' the encoding of the histories, 'lists' from vectors to the indices and scores of the lists.",
+    "'vectors' the encoding of the histories, 'lists' from vectors to the indices and scores of the lists, "
+    "'products' that of the vectors of all people with those of all items, in float32 and nothing else.",
     "Arithmetic floor: the matrix products of our own batches, padding included, forward and back, counted per trained "
     "event, over the rate of a square matrix product in the same precision with the same threads.",
 )

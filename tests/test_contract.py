@@ -70,7 +70,18 @@ SETTING_NAMES = {
     },
 }
 PLAN_NAMES = {
-    *("epochs", "lr", "weight_decay", "betas", "schedule", "warmup_steps", "floor", "clip", "accumulate"),
+    *(
+        "epochs",
+        "lr",
+        "weight_decay",
+        "decay_vectors",
+        "betas",
+        "schedule",
+        "warmup_steps",
+        "floor",
+        "clip",
+        "accumulate",
+    ),
     *("patience", "validate_every", "average", "checkpoint_activations", "optimizer", "momentum"),
 }
 

@@ -58,8 +58,10 @@ def weights(net) -> torch.Tensor:
 
 @pytest.mark.parametrize("accumulate", [1, 2, 5, 7])
 @pytest.mark.parametrize("clip", [None, 0.5, 3.0])
-def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip):
-    plan = TrainPlan(epochs=3, lr=0.05, weight_decay=0.1, accumulate=accumulate, clip=clip)
+@pytest.mark.parametrize("decay_vectors", [False, True])
+def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip, decay_vectors):
+    decay = {"weight_decay": 0.1, "decay_vectors": decay_vectors}
+    plan = TrainPlan(epochs=3, lr=0.05, accumulate=accumulate, clip=clip, **decay)
     trained, _ = fit(plan)
     net = small_net()
     matrices, vectors = [], []
@@ -67,7 +69,7 @@ def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip):
         (vectors if each.dim() == 1 else matrices).append(each)
     assert matrices
     assert vectors
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.1 * decay_vectors}]
     optimizer = torch.optim.AdamW(groups, lr=0.05, betas=(0.9, 0.98))
     for epoch in range(3):
         batches = seven_batches(epoch)

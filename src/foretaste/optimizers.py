@@ -14,13 +14,14 @@ __all__ = ["Adagrad", "optimizer_of"]
 def optimizer_of(plan: TrainPlan, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that a plan names, for these parameters.
 
-    Matrices and tables decay; biases and the scales of norms, which are vectors, do not: pulling them to zero would
-    change what a layer does, not how much it can remember.
+    Matrices and tables decay. Biases and the scales of norms, which are vectors, do so where the plan says it: pulling
+    them to zero changes what a layer does, not how much it can remember.
     """
     parameters = list(parameters)
+    of_vectors = plan.weight_decay if plan.decay_vectors else 0.0
     groups = [
         {"params": [each for each in parameters if each.dim() > 1], "weight_decay": plan.weight_decay},
-        {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
+        {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": of_vectors},
     ]
     if plan.optimizer == "adagrad":
         return Adagrad(groups, plan.lr, plan.momentum)

@@ -26,7 +26,9 @@ class TrainPlan(BaseModel):
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
-    """What each step takes from matrices and tables, times the learning rate; biases and norms do not decay."""
+    """What each step takes from matrices and tables, times the learning rate."""
+    decay_vectors: bool = False
+    """Let biases and the scales of norms decay as well; that of the last norm is how far apart scores can lie."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Of adamw."""
     momentum: float = Field(default=0.0, ge=0, lt=1)

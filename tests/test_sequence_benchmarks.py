@@ -308,6 +308,34 @@ def test_named_pairs_are_corrected_together_with_that_of_the_best(tiny):
     assert [each.p_holm for each in found] == holm(np.array([each.p for each in found])).tolist()
 
 
+def test_claims_are_held_against_what_is_measured(tiny):
+    rng = np.random.default_rng(2)
+    result_of("sasrec", 0, rng.integers(1, 4, 300))
+    result_of("popular", 0, rng.integers(0, 11, 300))
+    of = {"row": "sasrec", "over": "popular"}
+    claims = [
+        rows.Claim(words="more", metric="ndcg@10", gain=0.1, **of),
+        rows.Claim(words="far more", metric="ndcg@10", gain=5.0, **of),
+        rows.Claim(words="hits", metric="hit@10", gain=0.1, **of),
+        rows.Claim(words="of a row that is not measured", row="ease", over="popular", metric="ndcg@10", gain=0.1),
+        rows.Claim(words="of a metric that is not kept", metric="hit@50", gain=0.1, **of),
+    ]
+    claiming = tiny.model_copy(update={"claims": tuple(claims)})
+    ranked = standings.standings(claiming, results.read_results("tiny"))
+    found = standings.gains(claiming, ranked)
+    assert [(each.claim.words, each.verdict) for each in found] == [
+        ("more", "holds"),
+        ("far more", "does not hold here"),
+        ("hits", "undecided"),
+    ]
+    ours, theirs = (each.results[0].per_query("ndcg@10") for each in ranked)
+    assert found[0].share == pytest.approx(ours.mean() / theirs.mean() - 1)
+    drawn = rng.integers(0, 300, (4000, 300))
+    ratios = ours[drawn].mean(1) / theirs[drawn].mean(1) - 1
+    assert [found[0].low, found[0].high] == pytest.approx(np.quantile(ratios, [0.025, 0.975]), rel=0.05)
+    assert "| far more | `sasrec` over `popular`, ndcg@10 | +" in "\n".join(page.claimed(found))
+
+
 def test_the_queries_of_a_user_change_sign_together(tiny):
     # One user has nearly all queries, so there is no telling the rows apart.
     result_of("sasrec", 0, [1] * 50 + [0, 3, 0, 3], sizes=[50, 1, 1, 1, 1])

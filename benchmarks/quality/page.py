@@ -12,7 +12,7 @@ from foretaste.evaluation.checks import p_in_words
 from foretaste.evaluation.intervals import Interval
 from quality.results import RESULTS, Result, read_results
 from quality.rows import BEST, Reach, Rows, names, read_rows
-from quality.standings import METRIC, Pair, Standing, pairs, standings
+from quality.standings import METRIC, Gain, Pair, Standing, gains, pairs, standings
 
 PAGE = Path(__file__).parents[2] / "docs" / "results-sequences.md"
 SPEED = RESULTS.parent / "sequence_speed.json"
@@ -90,7 +90,21 @@ def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
     found += [f"`{one}` is to be compared with `{other}`: not measured yet." for one, other in unmeasured]
     if absent:
         found.append("Not measured yet: " + ", ".join(f"`{row}`" for row in absent) + ".")
-    return "\n".join([*lines, *(f"- {each}" for each in found), ""])
+    return "\n".join([*lines, *(f"- {each}" for each in found), "", *claimed(gains(rows, ranked))])
+
+
+def claimed(found: Sequence[Gain]) -> list[str]:
+    """What others claim of the models, beside what is measured here; nothing where nothing is claimed."""
+    if not found:
+        return []
+    lines = ["| claimed | measured here | gain [95 %] | verdict |", "|---|---|---|---|"]
+    for each in found:
+        claim = each.claim
+        share = f"{each.share:+.1%} [{each.low:+.1%}, {each.high:+.1%}]"
+        lines.append(
+            f"| {claim.words} | `{claim.row}` over `{claim.over}`, {claim.metric} | {share} | {each.verdict} |"
+        )
+    return [*lines, ""]
 
 
 def about(rows: Rows, result: Result) -> Iterator[str]:

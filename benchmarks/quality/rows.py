@@ -28,6 +28,18 @@ class Reach(BaseModel):
     in_print: str = ""
 
 
+class Claim(BaseModel):
+    """What is said to be gained by one row over another, and is to be measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    words: str  # as it is said
+    row: str
+    over: str
+    metric: str
+    gain: float  # the least that is claimed, as a share: 0.2 = a fifth more
+
+
 class Range(BaseModel):
     """Numbers that a search draws from."""
 
@@ -51,6 +63,8 @@ class Rows(BaseModel):
     """Row, or "best", -> what it is to reach."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Rows to compare beside the best and the second."""
+    claims: tuple[Claim, ...] = ()
+    """What is claimed of the models, to be held against what is measured here."""
     search_split: Annotated[SplitSettings, Field(discriminator="kind")] | None = None
     """The split whose validation part a search looks at. None: that of the recipe."""
     search: Mapping[str, Mapping[str, tuple[Any, ...] | Range]] = {}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from foretaste.evaluation.intervals import Interval, bootstrap, holm, paired_test
 from quality.results import Result
-from quality.rows import Rows
+from quality.rows import Claim, Rows
 
 METRIC = "ndcg@10"  # by which rows are ranked and compared
 SEED = 0  # of resampling and of sign flips
@@ -41,6 +41,22 @@ class Pair:
     p_holm: float  # over the pairs of the same data
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What one row has more than another of a metric, as a share of the other's, beside what is claimed."""
+
+    claim: Claim
+    share: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        if self.low >= self.claim.gain:
+            return "holds"
+        return "does not hold here" if self.high < self.claim.gain else "undecided"
+
+
 def standings(rows: Rows, results: Mapping[str, Sequence[Result]]) -> list[Standing]:
     """The measured rows, best first."""
     names = dict.fromkeys([METRIC, *rows.headline])
@@ -68,6 +84,24 @@ def pairs(rows: Rows, ranked: Sequence[Standing]) -> list[Pair]:
     p = paired_test(np.stack([_sums(each, sizes) for each in differences], 1), seed=SEED)
     numbers = zip([each.mean() for each in differences], low, high, p, holm(p), strict=True)
     return [Pair(*names, *map(float, each)) for names, each in zip(asked, numbers, strict=True)]
+
+
+def gains(rows: Rows, ranked: Sequence[Standing]) -> list[Gain]:
+    """The claims of which both rows are measured, query by query.
+
+    The interval resamples users, of whom the ratio of two means has these terms to first order.
+    """
+    seeds, found = {each.row: each.results for each in ranked}, []
+    for claim in rows.claims:
+        pair = [seeds.get(claim.row, ()), seeds.get(claim.over, ())]
+        if not all(of and of[0].per_query(claim.metric) is not None for of in pair):
+            continue
+        ours, theirs = (_averaged(of, claim.metric) for of in pair)
+        ratio = ours.mean() / theirs.mean()
+        terms = ratio + (ours - ratio * theirs) / theirs.mean()
+        low, high = bootstrap(of_users(terms, pair[0][0].sizes)[:, None], seed=SEED)
+        found.append(Gain(claim, float(ratio - 1), float(low[0] - 1), float(high[0] - 1)))
+    return found
 
 
 def of_users(values: NDArray[np.float64], sizes: NDArray[np.int64] | None) -> NDArray[np.float64]:

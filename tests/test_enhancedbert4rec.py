@@ -540,6 +540,17 @@ def test_attention_can_be_read(model, films):
     assert short.to_places.std() > 0
 
 
+def test_the_distance_between_two_events_says_how_much_one_takes_from_the_other(net, films):
+    """One place back, whatever the place."""
+    for biases in net.place_biases:
+        biases.weight.data.zero_()
+        biases.weight.data[:, biases.length - 2] = 100
+    with torch.no_grad():
+        _, weights = net.attention(net.seen(batch_of(films).history), net.items.vectors())
+    back = torch.diagonal(weights, offset=-1, dim1=-2, dim2=-1)
+    torch.testing.assert_close(back, torch.ones_like(back))
+
+
 # ---- on disk, and from outside
 
 

@@ -9,7 +9,7 @@ from foretaste.batching import Padded
 from foretaste.catalog import NO_TIME
 from foretaste.distillation import Teacher
 from foretaste.errors import ConfigError
-from foretaste.nets.attention import RelativeTimes, SelfAttentionBlock, causal_bias, interval_table
+from foretaste.nets.attention import RelativePlaces, RelativeTimes, SelfAttentionBlock, causal_bias, interval_table
 from foretaste.nets.contrast import contrast
 from foretaste.nets.crossattention import CrossAttention
 from foretaste.nets.dropout import Dropout
@@ -108,6 +108,7 @@ class EnhancedNet(SequenceNet):
         # The start, and one hidden behind the last. At full length places drown the items for epochs.
         self.places = PlaceEmbedding(size.length + 2, dim, learned=False, scale=0.1)
         self.season = SeasonEmbedding(dim) if sides.times else None
+        self.place_biases = nn.ModuleList(RelativePlaces(size.length + 2, size.heads) for _ in range(size.layers))
         self.time_biases = nn.ModuleList(RelativeTimes() for _ in range(size.layers if sides.times else 0))
         self.ratings = Ratings(count, dim) if sides.ratings else None
         self.rates = sides.ratings and size.rated
@@ -261,6 +262,7 @@ class EnhancedNet(SequenceNet):
         return torch.as_tensor(self.dropout(events + self.places(events.shape[1])))
 
     def _biased(self, bias: Tensor, times: Tensor | None, block: int) -> Tensor:
+        bias = bias + self.place_biases[block](bias.shape[-1])
         return bias if times is None else bias + self.time_biases[block](times)
 
 

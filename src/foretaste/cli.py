@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from foretaste.cli_answers import asked_by, check_ending, give, listed, print_table
+from foretaste.cli_answers import check_ending, listed, print_table, queries_asked, write_answer
 from foretaste.cli_options import (
     AsJson,
     Compile,
@@ -56,7 +56,7 @@ app = typer.Typer(
 )
 
 
-@app.command("run")
+@app.command("run", short_help="Split, fit, judge and report, as a recipe says.")
 def run_command(
     recipe: Annotated[str, typer.Argument(help="A recipe by name, e.g. demo or ml-1m, or a YAML file.")],
     models: Annotated[str | None, typer.Option(help="Only these models, e.g. sasrec,ease.")] = None,
@@ -100,7 +100,7 @@ def run_command(
         print(f"\nreport: {out / 'report.html'}")
 
 
-@app.command("datasets")
+@app.command("datasets", short_help="List the published data sets, and which are here.")
 def datasets_command(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the published data sets: counts, licence, and whether they are here."""
     from foretaste.sources import describe_sources
@@ -115,7 +115,7 @@ def datasets_command(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     )
 
 
-@app.command("validate")
+@app.command("validate", short_help="Say what a log holds and what is wrong with it.")
 def validate_command(
     events: Events,
     items: Items = None,
@@ -260,7 +260,7 @@ def recommend_command(
         if events is not None:
             columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
             model = with_newer_events(model, read_newer_events(model, events, columns, ordered, console.log))
-        asked = asked_by(model, user, users, history, queries)
+        asked = queries_asked(model, user, users, history, queries)
         if asked.unknown_users:
             console.log(f"unknown users, answered with what is popular: {listed(asked.unknown_users)}")
         if asked.unknown_items:
@@ -278,7 +278,7 @@ def recommend_command(
             items=None if only is None else read_items(model, only),
             exclude=None if exclude is None else read_items(model, exclude),
         )
-    give(replace(top, labels=asked.labels), model, out, as_json)
+    write_answer(replace(top, labels=asked.labels), model, out, as_json)
 
 
 @app.command("similar")
@@ -292,10 +292,10 @@ def similar_command(
     """The items that the model finds most alike."""
     check_ending(out)
     model = _loaded(bundle)
-    give(model.similar_items(item, k), model, out, as_json, who="like_item")
+    write_answer(model.similar_items(item, k), model, out, as_json, who="like_item")
 
 
-@app.command("evaluate")
+@app.command("evaluate", short_help="Judge a bundle by events that it has not seen.")
 def evaluate_command(
     bundle: Annotated[Path, typer.Argument(help="A bundle that train --out wrote, e.g. bundles/shop.")],
     events: Annotated[str, typer.Option(help="A log of test events, e.g. next-week.csv.")],
@@ -343,7 +343,7 @@ def evaluate_command(
     print(json.dumps(board.to_json(), indent=1, ensure_ascii=False) if as_json else board.table())
 
 
-@app.command("compare")
+@app.command("compare", short_help="Put the leaderboards of runs side by side.")
 def compare_command(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, e.g. runs/a runs/b.")],
     metrics: Annotated[
@@ -358,7 +358,7 @@ def compare_command(
     print(json.dumps(compared.to_json(), indent=1, ensure_ascii=False) if as_json else compared.text())
 
 
-@app.command("doctor")
+@app.command("doctor", short_help="Say what this machine can do, and what a run takes.")
 def doctor_command(
     users: Annotated[int | None, typer.Option(help="Users of the run to predict, e.g. 100000.", min=1)] = None,
     items: Annotated[int | None, typer.Option(help="Items of the run to predict, e.g. 50000.", min=1)] = None,

@@ -8,12 +8,14 @@ from typing import Any
 
 from foretaste.errors import ConfigError, DataError
 
-__all__ = ["asked_by", "check_ending", "give", "listed", "print_table"]
+__all__ = ["check_ending", "listed", "print_table", "queries_asked", "write_answer"]
 
 NAMED = 10  # unknown ids that are named one by one
 
 
-def asked_by(model: Any, user: list[str] | None, users: str | None, history: str | None, queries: Path | None) -> Any:
+def queries_asked(
+    model: Any, user: list[str] | None, users: str | None, history: str | None, queries: Path | None
+) -> Any:
     """What the options ask; exactly one way of asking must be given."""
     from foretaste.answers import asked_by_users
     from foretaste.histories import Asked
@@ -50,7 +52,7 @@ def _asked_in_file(model: Any, path: Path) -> Any:
         raise DataError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
 
 
-def give(top: Any, model: Any, out: Path | None, as_json: bool, who: str = "user_id") -> None:
+def write_answer(top: Any, model: Any, out: Path | None, as_json: bool, who: str = "user_id") -> None:
     """Write or print an answer."""
     from foretaste.answer_files import write_frame
 

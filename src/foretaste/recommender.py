@@ -263,9 +263,9 @@ class Model(ABC):
         self, scores: "torch.Tensor", k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
         """The answer to a chunk of queries from its scores, which are overwritten."""
-        from foretaste.topk import best, block
+        from foretaste.topk import best, mask_scores
 
-        block(scores, hidden, offered)
+        mask_scores(scores, hidden, offered)
         found, values = best(scores, k)
         source = np.where(found == PAD, PAD, 0).astype(np.int8)
         lacking = np.flatnonzero(found[:, -1] == PAD)
@@ -285,11 +285,11 @@ class Model(ABC):
         """Fill what is left of the given rows by popularity, in place."""
         import torch
 
-        from foretaste.topk import best, block
+        from foretaste.topk import best, mask_scores
 
         share = self.about.popularity / max(float(self.about.popularity.max(initial=0)), 1e-30)
         scores = torch.from_numpy(np.tile(share, (len(rows), 1)))
-        block(scores, None if hidden is None else hidden.take(rows), offered)
+        mask_scores(scores, None if hidden is None else hidden.take(rows), offered)
         row, place = np.nonzero(found[rows] != PAD)
         scores[row, found[rows][row, place]] = -torch.inf
         popular, popularity = best(scores, found.shape[1])

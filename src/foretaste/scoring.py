@@ -94,11 +94,11 @@ def similar(
     """The answer to 'what is like these items', from their likeness (asked, items) to all others."""
     import torch
 
-    from foretaste.topk import best, block
+    from foretaste.topk import best, mask_scores
 
     if k < 1:
         raise ConfigError(f"k must be at least 1; it is {k}.")
-    block(scores, Ragged.from_lists(index[:, None]), offered)
+    mask_scores(scores, Ragged.from_lists(index[:, None]), offered)
     if offered is not None:
         scores[torch.from_numpy(~offered[index])] = -torch.inf  # nothing is known of an item never met
     found, values = best(scores, min(k, max(1, len(model.items) - 1)))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from foretaste.ragged import PAD, Ragged
 
-__all__ = ["best", "block"]
+__all__ = ["best", "mask_scores"]
 
 STRETCH = 32  # neighbouring items of which the maximum is taken first
 SCANT = 32  # of so many stretches one is looked into: with more, a plain search is as fast
@@ -78,7 +78,7 @@ def _widened(array: NDArray[Any], width: int, fill: Any) -> NDArray[Any]:
     return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
 
 
-def block(scores: torch.Tensor, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> None:
+def mask_scores(scores: torch.Tensor, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> None:
     """Put -inf, in place, at what is hidden from each row and at what is offered to none."""
     if hidden is not None and len(hidden.values):
         rows = torch.from_numpy(hidden.row_of_value())

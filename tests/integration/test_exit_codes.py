@@ -41,6 +41,12 @@ def test_every_option_and_argument_has_help_with_an_example(name: str, foretaste
     assert ended.err == ""
 
 
+def test_the_list_of_commands_breaks_off_in_no_sentence(foretaste: Call) -> None:
+    ended = foretaste("--help")
+    assert all(name in ended.out for name in commands())
+    assert "..." not in ended.out.partition("Commands:")[2]
+
+
 LOG_COLUMNS = "--user-col --item-col --time-col --kind-col --value-col --session-col --ordered"
 HOW = "--seed --device --threads --precision --compile --quiet"
 OPTIONS = {

@@ -7,8 +7,11 @@ python benchmarks/tables.py                                   # make the page fr
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from foretaste.recipe import read_recipe
 
 HERE = Path(__file__).parent
 KEPT = HERE / "results" / "leaderboards"
@@ -65,7 +68,25 @@ def section(name: str, board: dict[str, Any]) -> str:
     ]
     lines += [f"`{row['name']}` takes no part: {row['why_absent']}\n" for row in board["models"] if row["why_absent"]]
     lines += [f"- {each['code']} {each['text']}" for each in board["checks"]]
+    lines += [f"- {each}" for each in since(name, board)]
     return "\n".join([*lines, ""])
+
+
+def since(name: str, board: dict[str, Any]) -> Iterator[str]:
+    """In what the recipe has changed since the run."""
+    measured = {row["name"]: row["settings"] for row in board["models"]}
+    for model, settings in read_recipe(name).settings().items():
+        if model not in measured:
+            yield f"`{model}` is in the recipe today, and was not when this was measured."
+        elif not holds(settings.model_dump(mode="json"), measured[model]):
+            yield f"`{model}` has other settings in the recipe today than when this was measured."
+
+
+def holds(today: Any, then: Any) -> bool:
+    """Whether all that was set then is set so today; what was no setting then does not count."""
+    if isinstance(today, dict) and isinstance(then, dict):
+        return all(key in today and holds(today[key], value) for key, value in then.items())
+    return bool(today == then)
 
 
 def cells(row: dict[str, Any], metrics: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretaste import dataset
+from foretaste import dataset, event_order
 from foretaste.catalog import Catalog, Number, Table, Text
 from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import BundleError, DataError, ForetasteError, MissingData
@@ -43,7 +43,7 @@ def test_events_are_sorted_by_user_then_time_then_place_in_the_log(events, timed
 def test_sorting_in_pieces_is_the_same_sort(events):
     whole = of(events)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "PIECE", 2)
+        patch.setattr(event_order, "PIECE", 2)
         assert of(events).value.tolist() == whole.value.tolist()
 
 

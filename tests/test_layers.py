@@ -14,7 +14,7 @@ SOURCE = Path(foretaste.__file__).parent
 # From the ground up: a module imports only from lines above its own. A package counts as one module.
 LAYERS = """
 errors
-ragged run memory console computing losses averaging train_plan eight_bit
+ragged event_order run memory console computing losses averaging train_plan eight_bit
 vocab storage topk sampling exit_codes optimizers
 checkpoints
 mishaps
@@ -22,7 +22,7 @@ catalog train
 item_features
 nets
 dataset
-query sessions sources events side_inputs
+saved_dataset query sessions sources events side_inputs
 batching
 masking
 histories
@@ -46,6 +46,7 @@ HEIGHT = {name: height for height, line in enumerate(LAYERS.split("\n")) for nam
 
 # What is reached up for, inside a function, and why.
 UPWARD = {
+    ("dataset", "saved_dataset"),  # data.save(folder) and Dataset.open(folder) likewise
     ("recommender", "bundle"),  # model.save(folder) reads better than save(model, folder)
     ("distillation", "bundle"),  # a teacher is named by its folder
 }

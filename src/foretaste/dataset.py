@@ -1,7 +1,7 @@
 """The event log as arrays: who met what, when, how; with what is known of items and users beside it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Flag, auto
 from functools import cached_property
@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from foretaste.catalog import Catalog, Table
-from foretaste.errors import BundleError, DataError, MissingData
+from foretaste.errors import DataError, MissingData
+from foretaste.event_order import event_order
 from foretaste.ragged import Ragged
-from foretaste.storage import part, read_json, sealed, staged_folder, write_sealed
 from foretaste.vocab import Vocab
 
-__all__ = ["Dataset", "EventKinds", "Impressions", "Needs", "event_order"]
-
-FORMAT = 1
-PIECE = 1 << 22  # events looked at together
+__all__ = ["Dataset", "EventKinds", "Impressions", "Needs"]
 
 
 class Needs(Flag):
@@ -317,10 +314,10 @@ class Dataset:
     def fingerprint(self) -> str:
         """A digest of ids, events with their order, kinds, tables and impressions: equal data, equal fingerprint."""
         digest = hashlib.blake2b(digest_size=12)
-        for name, array in sorted(self._arrays().items()):
+        for name, array in sorted(self.arrays().items()):
             digest.update(name.encode())
             _digest(digest, array)
-        schemas = {name: table.schema() for name, table in self._tables().items()}
+        schemas = {name: table.schema() for name, table in self.tables().items()}
         labels = None if self.impressions is None else list(self.impressions.labels)
         kinds = None if self.kind is None else (self.kinds.names, self.kinds.weights)
         digest.update(repr((self.ordered, kinds, labels, schemas)).encode())
@@ -328,46 +325,30 @@ class Dataset:
 
     def save(self, folder: Path | str) -> None:
         """Write one .npy per array and a JSON index; ``Dataset.open`` maps them into memory without reading them."""
-        with staged_folder(folder, marker="dataset.json") as aside:
-            for name, array in self._arrays().items():
-                np.save(aside / f"{name}.npy", array, allow_pickle=False)
-            write_sealed(aside / "dataset.json", self._index())
+        from foretaste.saved_dataset import save_dataset
 
-    @classmethod
-    def open(cls, folder: Path | str) -> Self:
+        save_dataset(self, Path(folder))
+
+    @staticmethod
+    def open(folder: Path | str) -> "Dataset":
         """A saved dataset, memory-mapped.
 
         Raises:
             BundleError: The folder holds no dataset, a torn one, or one of a newer format.
         """
-        folder = Path(folder)
-        index = read_json(folder / "dataset.json")
-        if not isinstance(index, dict) or "format" not in index:
-            raise BundleError(f"{folder / 'dataset.json'} is not the index of a dataset.")
-        if index["format"] != FORMAT:
-            raise BundleError(f"{folder} has dataset format {index['format']!r}; this version reads {FORMAT}.")
-        if not sealed(folder / "dataset.json"):
-            raise BundleError(f"{folder / 'dataset.json'} was edited. Save the dataset again.")
-        arrays = {}
-        for name, (shape, dtype) in index["arrays"].items():
-            path = folder / f"{name}.npy"
-            try:
-                array = np.load(path, mmap_mode="r" if np.prod(shape) else None, allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise BundleError(f"{path} cannot be read: {error}. Save the dataset again.") from error
-            if list(array.shape) != shape or array.dtype.str != dtype:
-                raise BundleError(f"{path} is not the array that was saved. Save the dataset again.")
-            arrays[name] = array
-        return cls(**_rebuilt(index, arrays))
+        from foretaste.saved_dataset import open_dataset
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return open_dataset(Path(folder))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that it holds, as flat arrays by name."""
         arrays: dict[str, NDArray[Any]] = {}
         for name in ("user", "item", "time", "kind", "value", "session"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         for name, vocab in (("users", self.users), ("items", self.items)):
             arrays |= {f"{name}.{part}": array for part, array in vocab.arrays().items()}
-        for name, table in self._tables().items():
+        for name, table in self.tables().items():
             arrays |= {f"{name}.{part}": array for part, array in table.arrays().items()}
         if self.impressions is not None:
             shown = self.impressions
@@ -376,7 +357,8 @@ class Dataset:
             arrays |= {f"shown.label{number}": label for number, label in enumerate(shown.labels.values())}
         return arrays
 
-    def _tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, Table]:
+        """Its tables by name."""
         tables = {}
         if self.columns is not None:
             tables["columns"] = self.columns
@@ -385,48 +367,6 @@ class Dataset:
         if self.impressions is not None:
             tables["shown_context"] = self.impressions.context
         return tables
-
-    def _index(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "ordered": self.ordered,
-            "kinds": {"names": self.kinds.names, "weights": self.kinds.weights},
-            "labels": None if self.impressions is None else list(self.impressions.labels),
-            "tables": {name: table.schema() for name, table in self._tables().items()},
-            "arrays": {name: [list(array.shape), array.dtype.str] for name, array in self._arrays().items()},
-        }
-
-
-def event_order(user: NDArray[np.integer], time: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
-    """The stable order by user, then time; None where the events stand in it already."""
-    if _is_ordered(user, time):
-        return None
-    order = _grouped(user)
-    if time is not None and not _is_ordered(user[order], time[order]):
-        by_time = np.argsort(time, kind="stable")
-        order = by_time[_grouped(user[by_time])]
-    return order
-
-
-def _is_ordered(user: NDArray[np.integer], time: NDArray[np.int64] | None) -> bool:
-    # In pieces: the differences of a long log would be the largest arrays of all.
-    for start in range(0, len(user) - 1, PIECE):
-        piece = slice(start, start + PIECE + 1)
-        # Compared, not subtracted: a difference of unsigned indices never falls below zero.
-        before, after = user[piece][:-1], user[piece][1:]
-        if (after < before).any():
-            return False
-        if time is not None and ((after == before) & (time[piece][1:] < time[piece][:-1])).any():
-            return False
-    return True
-
-
-def _grouped(user: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The stable order by user, by counting: a sparse matrix with one entry per event keeps them in rows."""
-    places = np.arange(len(user))
-    entries = (np.ones(len(user), np.int8), (user, places))
-    return csr_matrix(entries, shape=(int(user.max()) + 1, len(user))).indices.astype(np.int64)
 
 
 def _sorted(array: NDArray[Any] | None, order: NDArray[np.int64] | None, dtype: type) -> Any:
@@ -442,31 +382,3 @@ def _kept(array: NDArray[Any] | None, keep: NDArray[np.bool_]) -> NDArray[Any] |
 def _digest(digest: Any, array: NDArray[Any]) -> None:
     digest.update(f"{array.dtype.str}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-
-
-def _rebuilt(index: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The fields of the dataset that was saved."""
-    tables = {name: Table.from_arrays(schema, part(arrays, name)) for name, schema in index["tables"].items()}
-    fields: dict[str, Any] = {name: arrays.get(name) for name in ("user", "item", "time", "kind", "value", "session")}
-    if index["labels"] is not None:
-        shown = part(arrays, "shown")
-        labels: Sequence[str] = index["labels"]
-        fields["impressions"] = Impressions(
-            shown["request"],
-            shown["user"],
-            shown["item"],
-            shown["time"],
-            shown["position"],
-            {name: shown[f"label{number}"] for number, name in enumerate(labels)},
-            tables["shown_context"],
-        )
-    return {
-        **fields,
-        "users": Vocab.from_arrays(part(arrays, "users")),
-        "items": Vocab.from_arrays(part(arrays, "items")),
-        "ordered": index["ordered"],
-        "kinds": EventKinds(tuple(index["kinds"]["names"]), tuple(index["kinds"]["weights"])),
-        "columns": tables.get("columns"),
-        "catalog": Catalog(tables["catalog_items"], tables["catalog_users"]) if "catalog_items" in tables else None,
-        "name": index["name"],
-    }

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.catalog import NO_TIME, Catalog, Table
-from foretaste.dataset import Dataset, EventKinds, event_order
+from foretaste.dataset import Dataset, EventKinds
 from foretaste.errors import DataError
+from foretaste.event_order import event_order
 from foretaste.events.checks import Findings, check_events
 from foretaste.events.columns import GUESSED, Columns, guess_columns, guess_positions
 from foretaste.events.formats import open_parts

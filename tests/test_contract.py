@@ -14,13 +14,14 @@ from scipy.sparse import csr_matrix
 import foretaste.bundle
 from foretaste import recommender
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
+from foretaste.errors import ConfigError, DataError, MissingData, TooLarge, UnknownName
 from foretaste.models import MODELS, model_settings
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import Model, Settings
 from foretaste.run import Run
 from foretaste.scoring import ScoringModel
+from foretaste.sequential import SequenceSettings
 from foretaste.train import TrainPlan
 from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Strings, Vocab
@@ -32,6 +33,7 @@ FAST: dict[str, Settings] = {
     "itemknn": MODELS["itemknn"](neighbors=8),
     "ease": MODELS["ease"](l2=20.0),
     "als": MODELS["als"](dim=8, epochs=4),
+    "lightgcn": MODELS["lightgcn"](dim=16, layers=2, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "sasrec": MODELS["sasrec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "bert4rec": MODELS["bert4rec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "enhancedbert4rec": MODELS["enhancedbert4rec"](
@@ -66,6 +68,7 @@ SETTING_NAMES = {
         ),
         *("masked_item_weight", "next_item_weight", "stride", "teacher", "distillation_weight", "temperature"),
         *("user_embedding", "user_dropout", "rating_weight", "preference_weight"),
+        *("layer_weights", "similarity", "l2", "batch_size"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),
     },
 }
@@ -258,6 +261,11 @@ def test_unknown_items_in_a_history_are_skipped_and_named(name, fitted):
     assert np.array_equal(answer.items[0], answer.items[1])
 
 
+@by_events
+def test_items_of_the_catalogue_that_training_never_met_are_named_too(name, fitted):
+    assert fitted(name).ask([["sku-1", "never"], ["lost", "never"]]).unknown_items == ["lost", "never", "never"]
+
+
 @every_model
 def test_unknown_users_get_the_fallback_list(name, fitted, shop):
     model = fitted(name).with_histories(shop)
@@ -398,13 +406,35 @@ def test_a_log_without_events_is_refused(name, shop):
 def test_the_smallest_log_is_fitted_or_refused_in_a_sentence(name):
     one = Vocab.from_ids(["x"])
     tiny = Dataset.from_arrays(one, one, np.array([0]), np.array([0]), time=np.array([1]), name="tiny")
-    if hasattr(FAST[name], "plan"):
+    if isinstance(FAST[name], SequenceSettings):
         called = type(FAST[name]).__name__
         with pytest.raises(DataError, match=f"tiny has no user with two events, so {called} has nothing to predict"):
             FAST[name].fit(tiny, run=RUN)
         return
     model = FAST[name].fit(tiny, run=RUN)
     assert model.recommend([[], ["x"]], k=5).lists() == [["x"], []]
+
+
+@networks
+def test_weights_that_no_memory_holds_are_an_error_that_names_the_setting(name, shop):
+    changes = {"dim": 2**45, "inner": 8, "metadata_dim": 8}
+    fields = type(FAST[name]).model_fields
+    with pytest.raises(TooLarge, match=rf"{name}: out of memory with the weights alone \(.*\). Lower dim\.$"):
+        FAST[name].model_copy(update={each: changes[each] for each in changes if each in fields}).fit(shop, run=RUN)
+
+
+@networks
+def test_of_a_million_items_some_are_sampled_and_it_is_said(name):
+    rng, said, count = np.random.default_rng(0), [], 1_000_000
+    user, item = np.repeat(np.arange(20), 5), rng.choice(count, 100, replace=False)
+    users, items = Vocab(np.arange(20)), Vocab(np.arange(count))
+    large = Dataset.from_arrays(users, items, user, item, time=np.arange(100), name="large")
+    settings = FAST[name].model_copy(update={"dim": 8, "plan": TrainPlan(epochs=1)})
+    model = settings.fit(large, run=replace(RUN, log=lambda message, numbers=None: said.append(message)))
+    answer = model.recommend(Queries(Ragged.from_lists([item[:4], item[7:9]])), k=5)
+    assert (answer.items != PAD).all()
+    if name != "enhancedbert4rec":  # which chooses among the items met, and those are few
+        assert any("1,000,000 items: the loss is the softmax over 2,048 sampled ones" in each for each in said)
 
 
 @every_model

@@ -22,10 +22,11 @@ from foretaste.fitting import train_bundle
 from foretaste.query import Queries
 from foretaste.recipe import read_recipe
 from foretaste.run import Run
+from foretaste.sequential import SequenceSettings
 from foretaste.vocab import Vocab
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks/eight_bit.py"
-NETS = [name for name, settings in FAST.items() if hasattr(settings, "plan")]
+NETS = [name for name, settings in FAST.items() if isinstance(settings, SequenceSettings)]
 every_net = pytest.mark.parametrize("name", NETS)
 
 
@@ -156,7 +157,7 @@ def test_a_bundle_can_be_trained_into_eight_bits_and_states_their_quality(refit,
 
 
 def test_only_networks_can_be_kept_in_eight_bits(walks, tmp_path):
-    with pytest.raises(ConfigError, match="ease is no network, so it has no weights to keep in 8 bits"):
+    with pytest.raises(ConfigError, match="ease keeps no weights in 8 bits; the sequence models do"):
         train_bundle(FAST["ease"], walks, tmp_path / "bundle", Run(), eight_bit=True)
 
 

@@ -22,7 +22,7 @@ catalog train
 item_features
 nets
 dataset
-saved_dataset query sessions sources events side_inputs
+saved_dataset query sessions sources events side_inputs pairs
 batching
 masking
 histories
@@ -30,6 +30,7 @@ recommender split simulate
 scoring
 evaluation
 validation
+iterative
 sequential
 itemloss distillation
 nextitem

@@ -6,7 +6,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from foretaste import losses
-from foretaste.losses import bpr_max, full_softmax, sampled_softmax, top1_max
+from foretaste.losses import (
+    binary_cross_entropy,
+    bpr_max,
+    calibrated_power,
+    full_softmax,
+    sampled_softmax,
+    top1_max,
+)
 
 ITEMS, DIM = 37, 6
 
@@ -175,25 +182,68 @@ def test_losses_of_pairs_do_not_depend_on_the_chunk(name, places, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """Remembers how many numbers the largest array had that any operation made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for each in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(each, torch.Tensor):
+                self.numbers = max(self.numbers, each.numel())
+        return out
+
+
 @pairwise
 def test_losses_of_pairs_never_hold_all_places_times_all_negatives(name, monkeypatch):
     """No array, of any operation, is larger than a chunk of logits, or than what goes in."""
     hidden, items, targets = drawn(400)
     monkeypatch.setattr(losses, "CHUNK_LOGITS", 1024)
-    largest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            nonlocal largest
-            out = function(*args, **(kwargs or {}))
-            for each in out if isinstance(out, tuple | list) else [out]:
-                if isinstance(each, torch.Tensor):
-                    largest = max(largest, each.numel())
-            return out
-
-    with Watch():
+    with Largest() as largest:
         PAIRWISE[name](hidden, items, targets, torch.arange(ITEMS))
-    assert 400 * DIM <= largest <= 416 * DIM < 400 * ITEMS
+    assert 400 * DIM <= largest.numbers <= 416 * DIM < 400 * ITEMS
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_softmax_never_holds_all_places_times_all_items_on_the_way_there_and_back(sampled, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 1024)
+    monkeypatch.setattr(losses, "LEAST_CHUNK", 8)
+    found = []
+    for places in (400, 800):
+        hidden, items, targets = drawn(places)
+        with Largest() as largest:
+            loss = (
+                sampled_softmax(hidden, items, targets, torch.arange(ITEMS))
+                if sampled
+                else full_softmax(hidden, items, targets)
+            )
+            loss.backward()
+        found.append(largest.numbers)
+    assert found == [400 * DIM, 800 * DIM]  # what goes in is the largest there is
+
+
+@pytest.mark.parametrize("power", [1.0, 0.3])
+def test_binary_cross_entropy_is_the_formula_of_the_papers(power):
+    hidden, items, targets = drawn(5)
+    negatives = torch.randint(ITEMS, (5, 3), generator=torch.Generator().manual_seed(1))
+    ours = binary_cross_entropy(hidden, items, targets, negatives, power)
+    by_hand = torch.zeros(())
+    for state, target, others in zip(hidden, targets, negatives, strict=True):
+        by_hand = by_hand - torch.log(torch.sigmoid(state @ items[target]) ** power)
+        for other in others:
+            by_hand = by_hand - torch.log(1 - torch.sigmoid(state @ items[other]))
+    torch.testing.assert_close(ours, by_hand / 5)
+    for one, other in zip(gradients(ours, hidden, items), gradients(by_hand / 5, hidden, items), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_power_of_gbce_is_that_of_the_paper_and_never_above_one():
+    # Equation 16 with the sampling rate a = negatives / (items - 1):  beta = a (t (1 - 1/a) + 1/a).
+    assert calibrated_power(10, 101, 0.0) == pytest.approx(1.0)
+    assert calibrated_power(10, 101, 1.0) == pytest.approx(0.1)
+    assert calibrated_power(10, 101, 0.75) == pytest.approx(0.1 * (0.75 * (1 - 10) + 10))
+    assert calibrated_power(256, 15, 0.75) == calibrated_power(5, 1, 0.75) == 1.0
 
 
 @pairwise

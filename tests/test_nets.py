@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from foretaste.catalog import NO_TIME
-from foretaste.nets.attention import RelativePlaces, Rotation, SelfAttentionBlock, attend, causal_bias, padding_bias
+from foretaste.nets.attention import (
+    RelativePlaces,
+    Rotation,
+    SelfAttentionBlock,
+    attend,
+    causal_bias,
+    fused,
+    padding_bias,
+)
 from foretaste.nets.dropout import Dropout
 from foretaste.nets.embeddings import (
     IntervalEmbedding,
@@ -59,6 +67,14 @@ def test_dropout_at_its_ends_is_finite(p):
     assert torch.isfinite(Dropout(p).train()(torch.ones(3, 5))).all()
 
 
+def test_a_block_without_a_bias_looks_back():
+    torch.manual_seed(0)
+    block, states, places = SelfAttentionBlock(8, 2, 16, dropout=0.0), torch.randn(2, 4, 8), torch.tensor([[3], [1]])
+    bias = causal_bias(4, states.device)
+    torch.testing.assert_close(block(states, None), block(states, bias))
+    torch.testing.assert_close(block(states, None, places=places), block(states, bias, places=places))
+
+
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
     block, states = SelfAttentionBlock(8, 2, 16, dropout=0.5), torch.randn(1, 4, 8)
@@ -67,14 +83,17 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(block.eval()(states, bias), block(states, bias))
 
 
-@pytest.mark.parametrize("both_ways", [False, True])
-def test_attention_is_that_of_torch(both_ways):
+@pytest.mark.parametrize("sees", ["both ways", "back", "back, with distances"])
+def test_attention_of_a_cpu_is_that_of_a_gpu(sees):
     torch.manual_seed(0)
     queries, keys, values = (torch.randn(3, 2, 5, 4, requires_grad=True) for _ in range(3))
     items = torch.tensor([[1, 2, 3, 4, 5], [1, 2, PAD, PAD, PAD], [1, 2, 3, PAD, PAD]])
-    bias = padding_bias(items) if both_ways else causal_bias(5, queries.device)
-    ours = attend(queries, keys, values, bias)
-    theirs = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.expand(3, 2, 5, 5))
+    bias = {
+        "both ways": padding_bias(items),
+        "back": None,
+        "back, with distances": causal_bias(5, queries.device) + torch.randn(2, 5, 5),
+    }[sees]
+    ours, theirs = attend(queries, keys, values, bias), fused(queries, keys, values, bias)
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn_like(ours)
     for mine, expected in zip(

@@ -201,7 +201,8 @@ def test_histories_of_other_data_are_matched_by_name(model, log):
         item=np.array([0, 1, 2, 3, 0], np.int32),
         kinds=EventKinds(("buy", "view"), (5.0, 1.0)),
     )
-    stored = model.with_histories(other).histories.queries
+    with pytest.warns(UserWarning, match="events: 1 of 5 events are left out of the histories.*such as 'z'"):
+        stored = model.with_histories(other).histories.queries
     assert stored.history.lists() == [[0, 3], [1, 0], []]  # a d | b a, and z is unknown
     assert stored.kinds.tolist() == [1, 0, 1, 1]
     assert stored.times.tolist() == [1, 2, 4, 5]

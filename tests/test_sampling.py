@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foretaste.sampling import Negatives
+from foretaste.sampling import Negatives, Unmet
 
 COUNTS = np.array([0, 1, 4, 16, 0, 64, 0])
 CPU = torch.device("cpu")
@@ -56,3 +56,13 @@ def test_the_shape_is_kept_and_torchs_seed_decides(alpha):
     assert torch.equal(negatives.draw((5, 2), CPU), first)
     assert not torch.equal(negatives.draw((5, 2), CPU), first)
     assert negatives.draw(4, CPU).shape == (4,)
+
+
+def test_what_a_user_has_met_is_not_drawn_and_all_else_alike():
+    user, item = np.array([0, 0, 1, 1, 1, 1]), np.array([1, 3, 0, 1, 2, 3])
+    torch.manual_seed(0)
+    drawn = Unmet(user, item, 5).draw(torch.tensor([0, 1, 2]).repeat_interleave(6000)).reshape(3, 6000)
+    shares = np.stack([np.bincount(each.numpy(), minlength=5) / 6000 for each in drawn])
+    np.testing.assert_allclose(shares[0], [1 / 3, 0, 1 / 3, 0, 1 / 3], atol=0.025)
+    assert shares[1, 4] > 0.85  # one item in five: ten draws miss it with a chance of 0.8 ** 10
+    np.testing.assert_allclose(shares[2], np.full(5, 0.2), atol=0.025)

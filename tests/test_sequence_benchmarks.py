@@ -493,11 +493,15 @@ def test_both_sides_are_measured_in_turns_and_counted_by_trained_event(peer, tmp
     ours = case["raw"]["epochs"]["foretaste"][1:]
     assert case["ratio"]["rounds"] == pytest.approx([0.002 / (each["seconds"] / each["events"]) for each in ours])
     assert case["about"]["rectools"]["class"] == "SASRecModel"
-    assert case["floor"]["flops_per_event"] > 3 * 2 * 2 * 12 * 16**2 / 2
+    floor = case["floor"]
+    assert floor["flops_per_event"] > 3 * 2 * 2 * 12 * 16**2 / 2
+    # Each of the products reads and writes at least a number for each of 16 wide states, there and twice back.
+    assert floor["bytes_per_event"] > 3 * 2 * 2 * 16 * 2 * 6
+    assert floor["bytes_per_second"] > 1e8
     assert set(case["answers"]["foretaste"]) == {"all", "vectors", "lists", "products"}
     text = sequence_speed_tables.markdown(content)
-    assert "### sasrec ml-1m" in text and "| rectools | 500 |" in text and "to reach: 8." in text
-    assert "The products alone" in text
+    assert "### sasrec ml-1m" in text and "| rectools | 500 |" in text and "to reach: 8, reached." in text
+    assert "The products alone" in text and "Memory floor" in text
     assert "theirs / ours" in capsys.readouterr().out
 
 

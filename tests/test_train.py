@@ -340,7 +340,7 @@ def test_where_memory_ends_the_error_names_the_settings_to_lower(error, tmp_path
     with pytest.raises(TooLarge) as raised:
         fit(plan, loss=loss, run=run, name="toy")
     assert str(raised.value) == (
-        f"toy: out of memory on cpu in epoch 3 ({told}). Lower batch_tokens, dim or length, or set "
+        f"toy: out of memory on cpu in epoch 3 ({told}). Lower the size of a batch, or set "
         f"plan.checkpoint_activations. The checkpoint of epoch 2 is kept in {tmp_path / 'c'}."
     )
     whole, _ = fit(plan, net=small_net(dropout=0.4))
@@ -348,7 +348,7 @@ def test_where_memory_ends_the_error_names_the_settings_to_lower(error, tmp_path
 
 
 def test_on_a_gpu_the_precision_is_named_too():
-    gpu = mishaps.Mishaps("toy", TrainPlan(), RUN, torch.device("cuda"), "fp32", SimpleNamespace(epochs_done=0))
+    gpu = mishaps.Mishaps("toy", TrainPlan(), RUN, torch.device("cuda"), "fp32", SimpleNamespace(epochs_done=0), "dim")
     with pytest.raises(TooLarge, match="or use --precision bf16"), gpu.memory_explained():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -417,6 +417,41 @@ def test_bf16_on_a_cpu_trains_and_weights_stay_float32():
     assert not torch.equal(weights(net), weights(fit(TrainPlan(epochs=20, lr=0.05))[0]))
 
 
+def halves_on_a_cpu(monkeypatch, initial: float) -> None:
+    """Let a run train in fp16 here, with the scaling of losses that it has on a GPU."""
+    monkeypatch.setattr("foretaste.train.precision_of", lambda run: run.precision)
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", lambda device, enabled: scaler(device, init_scale=initial, enabled=enabled)
+    )
+
+
+def test_halves_are_trained_with_scaled_losses_and_come_near_whole_numbers(monkeypatch):
+    plan = TrainPlan(epochs=3, lr=0.05, clip=1.0)
+    whole, _ = fit(plan)
+    halves_on_a_cpu(monkeypatch, 2.0**8)
+    net, _ = fit(plan, run=replace(RUN, precision="fp16"))
+    torch.testing.assert_close(weights(net), weights(whole), rtol=0.1, atol=0.05)
+    assert not torch.equal(weights(net), weights(whole))
+
+
+def test_a_scale_that_is_too_large_is_lowered_and_costs_only_its_steps(monkeypatch):
+    halves_on_a_cpu(monkeypatch, 2.0**30)  # the first steps overflow
+    net, log = fit(TrainPlan(epochs=20, lr=0.05), run=replace(RUN, precision="fp16"))
+    assert bool(weights(net).isfinite().all())
+    assert log.curve[-1]["loss"] < 0.5 * log.curve[0]["loss"]
+
+
+def test_a_run_in_halves_goes_on_with_the_scale_that_it_had(monkeypatch, tmp_path):
+    halves_on_a_cpu(monkeypatch, 2.0**30)
+    plan, halves = TrainPlan(epochs=4, lr=0.05), {"precision": "fp16"}
+    whole, _ = fit(plan, net=small_net(dropout=0.4), run=replace(RUN, **halves))
+    stopped_after(2, tmp_path / "c", plan, run=replace(RUN, **halves))
+    resumed = replace(RUN, checkpoints=tmp_path / "c", resume=True, **halves)
+    net, _ = fit(plan, net=small_net(dropout=0.4), run=resumed)
+    assert torch.equal(weights(net), weights(whole))
+
+
 def test_devices_and_precisions_that_are_not_there_are_refused():
     with pytest.raises(ConfigError, match="There is no device 'abacus'; use auto, cpu, cuda"):
         device_of(replace(RUN, device="abacus"))
@@ -451,7 +486,7 @@ def test_progress_and_log_are_told(monkeypatch):
 # Resuming.
 
 
-def stopped_after(epochs, folder, plan, **more):
+def stopped_after(epochs, folder, plan, *, run=RUN, **more):
     """A net whose training was interrupted after some epochs."""
     net, seen = small_net(dropout=0.4), 0
 
@@ -463,7 +498,7 @@ def stopped_after(epochs, folder, plan, **more):
         return {"squares": squares(net, batch)}
 
     with pytest.raises(KeyboardInterrupt):
-        fit(plan, net=net, loss=loss, run=replace(RUN, checkpoints=folder), **more)
+        fit(plan, net=net, loss=loss, run=replace(run, checkpoints=folder), **more)
 
 
 def test_counters_best_weights_and_patience_are_resumed_too(tmp_path):
@@ -524,11 +559,33 @@ def test_without_resume_an_old_checkpoint_is_not_read(tmp_path):
 
 def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
     plan, run = TrainPlan(epochs=3), replace(RUN, checkpoints=tmp_path / "c", resume=True)
-    stopped_after(2, tmp_path / "c", plan, identity="this data")
-    for other in ({"plan": plan, "identity": "other data"}, {"plan": TrainPlan(epochs=4), "identity": "this data"}):
-        with pytest.raises(ConfigError, match="is of other settings or other data, so it cannot be resumed"):
+    this = {"data": "this", "settings": {"dim": 4}}
+    stopped_after(2, tmp_path / "c", plan, identity=this)
+    decayed = TrainPlan(epochs=3, lr=0.5, weight_decay=0.1)
+    for other, told in (
+        ({"plan": plan, "identity": {**this, "data": "other"}}, r"data other \(was this\)"),
+        ({"plan": plan, "identity": {**this, "settings": {"dim": 5}}}, r"settings.dim 5 \(was 4\)"),
+        (
+            {"plan": decayed, "identity": this},
+            r"plan.weight_decay 0.1 \(was 0.0\)",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=f"is of other settings or other data, so it cannot be resumed: .*{told}"):
             fit(run=run, **other)
-    fit(plan, run=run, identity="this data")
+    fit(plan, run=run, identity=this)
+
+
+def test_a_run_may_go_on_with_a_lower_rate_and_says_so(tmp_path):
+    said, settings = [], {"settings": {"batch_tokens": 64, "dim": 4}}
+    stopped_after(2, tmp_path / "c", TrainPlan(epochs=3, lr=0.05), identity=settings)
+    run = replace(RUN, checkpoints=tmp_path / "c", resume=True, log=lambda message, numbers=None: said.append(message))
+    smaller = {"settings": {"batch_tokens": None, "dim": 4}}
+    fit(TrainPlan(epochs=4, lr=0.01, clip=1.0), run=run, identity=smaller)
+    assert said[0] == (
+        "resumed after epoch 2, with settings.batch_tokens None (was 64), plan.epochs 4 (was 3), "
+        "plan.lr 0.01 (was 0.05), plan.clip 1.0 (was None)"
+    )
+    assert len([each for each in said if " epoch " in each and "loss" in each]) == 2
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "epoch-2.safetensors"])

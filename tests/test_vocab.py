@@ -84,3 +84,10 @@ def test_new_identifiers_are_appended_once_and_old_indices_stay():
     assert Vocab.from_ids([2, 1]).extended(["9", 1, 0, 9]).lists() == [1, 2, 9, 0]
     with pytest.raises(DataError, match="Text identifiers cannot be added"):
         Vocab.from_ids([1]).extended(["a"])
+
+
+def test_indices_of_another_vocabulary_are_renumbered():
+    own, other = Vocab.from_ids(["b", "d", "a"]), Vocab(Strings.from_list(["d", "c", "a"]))
+    assert own.renumbered(np.array([2, PAD, 0, 1, 2, 7]), other).tolist() == [0, PAD, 2, PAD, 0, PAD]
+    assert own.renumbered(np.array([2, PAD, 0, 3]), None).tolist() == [2, PAD, 0, PAD]
+    assert own.renumbered(np.array([PAD]), other).tolist() == [PAD]

@@ -14,6 +14,7 @@ from foretaste.models import (
     EnhancedBERT4Rec,
     GRU4Rec,
     ItemKNN,
+    LightGCN,
     Popular,
     RecentPopular,
     SASRec,
@@ -32,11 +33,15 @@ KNOWING = EnhancedBERT4Rec(
 )
 GATED = HSTU(dim=32, length=8, layers=1, dropout=0.0, batch_tokens=512, plan=TrainPlan(epochs=30, lr=0.01))
 RECURRENT = GRU4Rec(dim=32, length=8, dropout=0.0, batch_tokens=512, plan=TrainPlan(epochs=30, lr=0.01))
+GRAPH = LightGCN(
+    dim=16, batch_size=64, loss="bpr", similarity="dot", temperature=1.0, plan=TrainPlan(epochs=20, lr=0.01)
+)
 NETS = {"sasrec": NET, "hstu": GATED, "bert4rec": MASKED, "gru4rec": RECURRENT, "enhancedbert4rec": KNOWING}
 COLLABORATIVE = {
     "itemknn": ItemKNN(neighbors=20),
     "ease": EASE(l2=1.0),
     "als": ALS(dim=2, epochs=20),  # the board has two sorts of people, hence two dimensions
+    "lightgcn": GRAPH,
 }
 ALL = {"popular": Popular(), "recentpopular": RecentPopular(), **COLLABORATIVE, **NETS}
 ALL["bert4rec"] = MASKED.for_epochs(6)  # where nothing is to be learned from order, a few suffice
@@ -44,6 +49,7 @@ ALL["bert4rec"] = MASKED.for_epochs(6)  # where nothing is to be learned from or
 checkerboard = cache(worlds.checkerboard)
 cycle = cache(worlds.cycle)
 lopsided = cache(worlds.lopsided)
+bridges = cache(worlds.bridges)
 
 
 @pytest.mark.parametrize("name", COLLABORATIVE)
@@ -97,3 +103,8 @@ def test_when_fashion_changes_recent_popularity_follows_and_popularity_does_not(
     assert world.hit_rate(RecentPopular().fit(world.train)) == 1.0
     assert world.hit_rate(RecentPopular(half_life_days=None, window_days=7).fit(world.train)) == 1.0
     assert world.hit_rate(Popular().fit(world.train)) == 0.0
+
+
+def test_over_bridges_a_graph_finds_what_nobody_met_together():
+    assert bridges().hit_rate(GRAPH.fit(bridges().train, run=RUN), k=2) > 0.9
+    assert bridges().hit_rate(COLLABORATIVE["itemknn"].fit(bridges().train), k=2) == 0

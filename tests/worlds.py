@@ -108,3 +108,16 @@ def fashion(users: int = 100) -> World:
     item = np.concatenate([rng.integers(0, 5, old), 5 + np.minimum(rng.geometric(0.5, new) - 1, 4)])
     train = log(rng.integers(0, users, old + new), item, items=10, time=time)
     return World(train, Queries(Ragged.empty(20)), np.full(20, 5), filter_seen=False)
+
+
+def bridges(chains: int = 10, users: int = 4) -> World:
+    """In each chain a, b, c some people met a and b, others b and c, nobody a and c; asked is who met a.
+
+    The first answer is b and the second c, to which only a path over b leads. What most people met stands elsewhere.
+    """
+    first = 3 * np.arange(chains)
+    met = np.repeat(np.concatenate([np.stack([first, first + 1], 1), np.stack([first + 1, first + 2], 1)]), users, 0)
+    crowd = 3 * chains + np.tile(np.arange(2), (5 * users, 1))  # two items that everybody else met
+    baskets = np.concatenate([met, crowd])
+    train = log(np.repeat(np.arange(len(baskets)), 2), baskets.ravel(), items=3 * chains + 2)
+    return World(train, Queries(Ragged.from_lists(first[:, None])), first + 2)

@@ -97,7 +97,7 @@ def with_newer_events(model: Model, newer: Dataset, log: Log = silent) -> Model:
     Raises:
         DataError: The users are text where the stored ones are integers.
     """
-    joined = model.with_histories(newer)
+    joined = model.with_histories(newer, log)
     if joined.histories is None or model.histories is None:
         return joined
     stored, fresh = model.histories.queries, joined.histories.queries
@@ -130,7 +130,7 @@ def holdout_of_events(model: Model, events: Dataset, protocol: Protocol) -> Hold
         events.require(Needs.ORDER, "--protocol last")
         last = np.zeros(len(events), bool)
         last[events.offsets[1:][np.diff(events.offsets) > 1] - 1] = True
-        past = model.with_histories(events.where(~last)).histories
+        past = model.with_histories(events.where(~last), silent).histories
     else:
         last = np.ones(len(events), bool)
         past = model.histories
@@ -170,7 +170,7 @@ def _compare_with_stored(model: Model, histories: Histories, newer: Dataset, log
     users = newer.users.lists()
     index = histories.users.index(users)
     strangers = len(histories.users) + np.arange(len(users))
-    fresh = model.with_histories(newer).histories
+    fresh = model.with_histories(newer, silent).histories
     if fresh is not None:
         again = stored_already(histories.queries, fresh.queries, np.where(index == PAD, strangers, index))
         _say_what_is_stored(histories.queries, fresh.queries, again, newer.name, log)

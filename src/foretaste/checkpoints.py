@@ -1,5 +1,6 @@
 """What a training holds beside its network, and how it is kept on disk so that it can go on after being killed."""
 
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,8 @@ from foretaste.storage import checksum, read_json, sealed, staged_file, staged_f
 __all__ = ["TrainLog", "TrainingState"]
 
 INDEX = "checkpoint.json"
+# A run may go on with these changed, as after a loss that diverged or memory that ended; what was learned still fits.
+MAY_CHANGE = {"epochs", "lr", "clip", "patience", "checkpoint_activations", "batch_tokens", "batch_size"}
 
 
 @dataclass
@@ -37,7 +40,7 @@ class TrainingState:
     """All that a checkpoint holds: weights, their average, best weights, optimiser, scale of fp16, counters, curve.
 
     Args:
-        identity: What a checkpoint must agree in to be resumed.
+        identity: What a checkpoint must agree in to be resumed, but for what may change; it can be written as JSON.
         average: The decay of the averaged weights; None: there is no average.
     """
 
@@ -46,7 +49,7 @@ class TrainingState:
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
-        identity: str,
+        identity: Mapping[str, Any],
         average: float | None = None,
     ) -> None:
         self.net, self.optimizer, self.scaler, self.identity = net, optimizer, scaler, identity
@@ -89,7 +92,7 @@ class TrainingState:
         with staged_file(weights) as aside:
             save_file({name: tensor.contiguous().cpu() for name, tensor in self._tensors().items()}, aside)
         counters = {
-            "identity": self.identity,
+            "identity": dict(self.identity),
             "epochs_done": self.epochs_done,
             "steps_done": self.steps_done,
             "without_gain": self.without_gain,
@@ -119,11 +122,7 @@ class TrainingState:
         counters = read_json(folder / INDEX)
         if not isinstance(counters, dict) or not sealed(folder / INDEX):
             raise BundleError(f"{folder / INDEX} is torn or was edited. Run without --resume.")
-        if counters["identity"] != self.identity:
-            raise ConfigError(
-                f"The checkpoint in {folder} is of other settings or other data, so it cannot be resumed. "
-                "Run without --resume, or delete the folder."
-            )
+        changed = self._changed(counters["identity"], folder)
         weights = folder / counters["file"]
         if not weights.exists() or checksum(weights) != counters["weights"]:
             raise BundleError(f"{weights} is torn or was edited. Run without --resume.")
@@ -142,7 +141,31 @@ class TrainingState:
         if counters["scaler"]:
             self.scaler.load_state_dict(counters["scaler"])
         self.without_gain, self.log = counters["without_gain"], TrainLog(**counters["log"])
-        run.log(f"resumed after epoch {self.epochs_done}", {"epoch": self.epochs_done})
+        run.log(f"resumed after epoch {self.epochs_done}{changed}", {"epoch": self.epochs_done})
+
+    def _changed(self, kept: Mapping[str, Any], folder: Path) -> str:
+        """What is otherwise now than in the checkpoint, in words.
+
+        Raises:
+            ConfigError: What must not change has.
+        """
+        before, now = _flat(kept), _flat(json.loads(json.dumps(self.identity)))
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        differences = [f"{name} {now.get(name)} (was {before.get(name)})" for name in changed]
+        if any(name.rpartition(".")[2] not in MAY_CHANGE for name in changed):
+            raise ConfigError(
+                f"The checkpoint in {folder} is of other settings or other data, so it cannot be resumed: "
+                f"{', '.join(differences)}. Run without --resume, or delete the folder."
+            )
+        return f", with {', '.join(differences)}" if changed else ""
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves, by their path with dots."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

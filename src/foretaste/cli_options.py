@@ -64,7 +64,8 @@ Device = Annotated[str, typer.Option(help="Where to compute, e.g. cpu, cuda or c
 Threads = Annotated[int | None, typer.Option(help="Threads to compute with, e.g. 2. Default: as torch chooses.", min=1)]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the arithmetic, e.g. bf16; fp16 on a GPU only.")]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile networks first: a minute or two, worth it for e.g. an hour on a GPU.")
+    bool,
+    typer.Option("--compile", help="Compile the blocks of networks first, which takes a minute or two."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors and results, e.g. in a cron job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, e.g. for jq.")]

@@ -43,7 +43,7 @@ HOW_TO_GIVE = {
     Needs.TIMES: "name the column of times (--time-col)",
     Needs.KINDS: "name the column of event kinds (--kind-col)",
     Needs.VALUES: "name the column of ratings or quantities (--value-col)",
-    Needs.SESSIONS: "name the column of sessions (--session-col), or cut sessions by gaps",
+    Needs.SESSIONS: "name the column of sessions (--session-col); sessions(data, gap_minutes=30) cuts them by gaps",
     Needs.EVENT_TEXT: "give the log a column of text, such as reviews",
     Needs.CONTEXT: "give the log further columns, such as device or page",
     Needs.ITEM_TEXT: "give the items a column of text: --items FILE",

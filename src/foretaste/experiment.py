@@ -226,7 +226,7 @@ class _Work:
             self.run.log(f"{label}: fitted in {model.training['fit_seconds']:.1f} s")
         entry = self.trial.entry(name, model, self.run.log)
         model.metrics = means(entry)
-        model.with_histories(self.loaded.data).save(folder)
+        model.with_histories(self.loaded.data, self.run.log).save(folder)
         shutil.rmtree(self.out / "checkpoints" / label, ignore_errors=True)
         shutil.rmtree(self.out / "checkpoints" / f"{label}-refit", ignore_errors=True)
         if number == 0:

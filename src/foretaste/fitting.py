@@ -79,10 +79,10 @@ def train_bundle(
         resume: Go on from the checkpoint that an interrupted fit left beside ``out``.
 
     Raises:
-        ConfigError: ``eight_bit`` is asked of a model that is no network.
+        ConfigError: ``eight_bit`` is asked of a model that does not read in order.
     """
     if eight_bit and not isinstance(settings, SequenceSettings):
-        raise ConfigError(f"{settings.called()} is no network, so it has no weights to keep in 8 bits.")
+        raise ConfigError(f"{settings.called()} keeps no weights in 8 bits; the sequence models do.")
     data.require(settings.required, type(settings).__name__)
     check_place(out, marker="model.json")  # a place that cannot be written shows now, not after the fit
     if by is None:
@@ -111,7 +111,7 @@ def train_bundle(
             model = _to_keep(refitted(chosen, data, run), eight_bit)
         model.metrics = metrics
     if histories:
-        model = model.with_histories(data)
+        model = model.with_histories(data, run.log)
     model.save(out)
     for folder in (checkpoints, checkpoints.with_name(checkpoints.name + "-refit")):
         shutil.rmtree(folder, ignore_errors=True)

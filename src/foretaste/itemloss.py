@@ -1,7 +1,7 @@
 """The losses that compare states with items of the catalogue, as settings that sequence models share."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
@@ -36,6 +36,7 @@ def sampling_notes(items: int, loss: str | None, negatives: int | None) -> list[
 class ItemLossSettings(SequenceSettings):
     """Sequence models that learn by making the right item likelier than others."""
 
+    lighter: ClassVar[str] = "batch_tokens, dim, length or negatives"
     loss: ItemLoss | None = None
     """None: the full softmax up to 100,000 items, the sampled one beyond."""
     negatives: PositiveInt | None = None
@@ -56,8 +57,12 @@ class ItemLossSettings(SequenceSettings):
         """The loss that is meant where none is named."""
         return self.loss or softmax_for(items, self.negatives)
 
+    def candidates(self, about: About) -> int:
+        """How many items the loss chooses among."""
+        return len(about.items)
+
     def notes(self, about: About) -> list[str]:
-        return sampling_notes(len(about.items), self.loss, self.negatives)
+        return sampling_notes(self.candidates(about), self.loss, self.negatives)
 
     def item_loss(self, states: Tensor, items: Tensor, targets: Tensor, negatives: Negatives) -> dict[str, Tensor]:
         """The chosen loss, by its name.

@@ -180,7 +180,7 @@ def _refuse_unknown(content: Mapping[str, Any], known: set[str], where: str) -> 
 
 
 def _given(model: Model, lines: Sequence[_Line]) -> tuple[Queries, list[Any], list[int]]:
-    """Queries from the histories that were written, the items that are unknown, and the lines put in order of time."""
+    """Queries from the histories that were written, the items not known, and the lines put in order of time."""
     events = [event for each in lines for event in each.events or ()]
     kinds = _kinds(model, lines)
     items = model.items.index([event["item"] for event in events])
@@ -201,7 +201,8 @@ def _given(model: Model, lines: Sequence[_Line]) -> tuple[Queries, list[Any], li
         session_start=np.zeros(len(lines), np.int64) if sessions else None,
         now=now,
     ).where(items[order] != PAD)
-    unknown = [event["item"] for event, item in zip(events, items.tolist(), strict=True) if item == PAD]
+    read = (items != PAD) & model.answerable()[items]
+    unknown = [event["item"] for event, known in zip(events, read.tolist(), strict=True) if not known]
     return queries, unknown, [lines[row].number for row in moved.tolist()]
 
 

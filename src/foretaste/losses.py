@@ -87,9 +87,10 @@ def binary_cross_entropy(
 def calibrated_power(negatives: int, items: int, calibration: float) -> float:
     """Beta of gBCE: 1 at calibration 0 (plain BCE); at 1 it undoes the sampling so that scores are chances.
 
-    Source: Petrov, Macdonald, "gSASRec", RecSys 2023, eq. 16.
+    Source: Petrov, Macdonald, "gSASRec", RecSys 2023, eq. 16. Differs: where there are more negatives than other items,
+        which the paper does not look at, none of them is rare, and beta is 1.
     """
-    rate = negatives / max(1, items - 1)
+    rate = min(1.0, negatives / max(1, items - 1))
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
 
 

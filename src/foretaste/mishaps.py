@@ -1,7 +1,7 @@
 """What can go wrong in a training, and what is said of it: losses that are no numbers, and memory that ends."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,26 @@ from foretaste.memory import is_out_of_memory
 from foretaste.run import Precision, Run
 from foretaste.train_plan import TrainPlan
 
-__all__ = ["Mishaps"]
+__all__ = ["Mishaps", "memory_explained", "weights_explained"]
 
 CHECKED_EVERY = 50  # steps: on a GPU each look waits for all that it has been given to do
+
+
+@contextmanager
+def memory_explained(what: Callable[[], str], advice: Callable[[], str]) -> Iterator[None]:
+    """Raises TooLarge where memory ends within the block; its text is made then."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        first = str(error).strip().split("\n")[0].rstrip(".") or "no memory"
+        raise TooLarge(f"{what()} ({first}). {advice()}") from error
+
+
+def weights_explained(name: str) -> AbstractContextManager[None]:
+    """Raises TooLarge where memory ends while a network is built or placed."""
+    return memory_explained(lambda: f"{name}: out of memory with the weights alone", lambda: "Lower dim.")
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,7 @@ class Mishaps:
     device: torch.device
     precision: Precision
     state: TrainingState
+    lighter: str  # the settings that a step takes less memory with
 
     def check_losses(self, sums: Tensor, step: int, steps: int) -> None:
         """Look from time to time, and at the end of an epoch, whether its losses (of steps counted from 1) are finite.
@@ -55,22 +73,15 @@ class Mishaps:
         if score != score:
             self._diverged("the validation score is not a number", "")
 
-    @contextmanager
-    def memory_explained(self) -> Iterator[None]:
+    def memory_explained(self) -> AbstractContextManager[None]:
         """Raises TooLarge where memory ends within the block."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            settings = "batch_tokens, dim or length, or set plan.checkpoint_activations"
-            if self.device.type == "cuda" and self.precision == "fp32":
-                settings += ", or use --precision bf16"
-            first = str(error).strip().split("\n")[0].rstrip(".") or "no memory"
-            raise TooLarge(
-                f"{self.name}: out of memory on {self.device} in epoch {self._epoch} ({first}). "
-                f"Lower {settings}.{self._kept()}"
-            ) from error
+        advice = f"Lower {self.lighter}, or set plan.checkpoint_activations"
+        if self.device.type == "cuda" and self.precision == "fp32":
+            advice += ", or use --precision bf16"
+        return memory_explained(
+            lambda: f"{self.name}: out of memory on {self.device} in epoch {self._epoch}",
+            lambda: f"{advice}.{self._kept()}",
+        )
 
     @property
     def _epoch(self) -> int:

@@ -17,7 +17,7 @@ from foretaste.errors import ConfigError, DataError, UnknownName
 from foretaste.histories import Asked, Histories, known_or_strangers
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
-from foretaste.run import Run
+from foretaste.run import Log, Run, warned
 from foretaste.vocab import Vocab
 
 if TYPE_CHECKING:
@@ -158,6 +158,10 @@ class Model(ABC):
     def _scores(self, queries: Queries) -> "torch.Tensor":
         """(queries, items) float32; -inf or NaN where the model has no answer. May be overwritten by the caller."""
 
+    def answerable(self) -> NDArray[np.bool_]:
+        """(items,) those of which the model knows something, so it reads and offers them; those met in training."""
+        return self.about.met
+
     def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
         """For each item the k most alike in the eyes of this model, itself left out.
 
@@ -167,19 +171,28 @@ class Model(ABC):
         """
         raise ConfigError(f"{self.name} knows no likeness between items; itemknn, ease, als and all networks do.")
 
-    def with_histories(self, data: Dataset) -> Self:
+    def with_histories(self, data: Dataset, log: Log = warned) -> Self:
         """This model with the histories of all users in ``data``, so that users can be asked for by their ids.
 
-        Items that the model does not know are left out of the histories.
+        Items that are not in the model's catalogue are left out of the histories.
+
+        Args:
+            log: Gets how many events were left out, if any.
 
         Raises:
             UnknownName: An event is of a kind that the model was not fitted on.
         """
         queries = Queries.of_users(data)
         queries = replace(queries, kinds=self._own_kinds(queries.kinds, data.kinds.names))
-        index = self.items.index(data.items.lists())
-        items = index[queries.history.values] if len(index) else queries.history.values
-        queries = replace(queries, history=queries.history.with_values(items)).where(items != PAD)
+        theirs = queries.history.values
+        items = self.items.index(data.items.lists())[theirs] if len(theirs) else theirs
+        known = items != PAD
+        if not known.all():
+            log(
+                f"{data.name}: {(~known).sum():,} of {len(known):,} events are left out of the histories, because the "
+                f"model's catalogue lacks their items, such as {data.items[int(theirs[~known][0])]!r}"
+            )
+        queries = replace(queries, history=queries.history.with_values(items)).where(known)
         model = copy.copy(self)
         model.histories = Histories(data.users, queries)
         return model
@@ -197,7 +210,8 @@ class Model(ABC):
             )
         if all(lists):
             queries, unknown = Queries.of_histories(self.items, who)
-            return Asked(queries, range(len(who)), unknown_items=[item for row in unknown for item in row])
+            strange = [item for row in unknown for item in row] + self.unread(queries)
+            return Asked(queries, range(len(who)), unknown_items=strange)
         return self._ask_users(who)
 
     def recommend(
@@ -350,10 +364,15 @@ class Model(ABC):
                 raise UnknownName("event kind", names[kind], own)
         return np.array([own.index(name) if name in own else PAD for name in names], np.int8)[kinds]
 
-    def _met(self, queries: Queries) -> Queries:
-        """The queries with only those items in their histories of which training says something."""
-        met = self.about.met[queries.history.values]
-        return queries if met.all() else queries.where(met)
+    def _readable(self, queries: Queries) -> Queries:
+        """The queries with only those items in their histories of which the model knows something."""
+        known = self.answerable()[queries.history.values]
+        return queries if known.all() else queries.where(known)
+
+    def unread(self, queries: Queries) -> list[int | str]:
+        """The items of the histories that are in the catalogue, but of which the model knows nothing."""
+        items = queries.history.values
+        return self.items.lookup(items[~self.answerable()[items]])
 
     def _labels(self, queries: Queries) -> Sequence[Any]:
         if queries.user is None or self.histories is None or len(queries.user) != len(queries):

@@ -1,6 +1,7 @@
 """What changes how we fit, not what: seeds with addresses, device, threads, precision, and where messages go."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-__all__ = ["Log", "Precision", "Run", "silent"]
+__all__ = ["Log", "Precision", "Run", "silent", "warned"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -21,6 +22,11 @@ class Log(Protocol):
 
 def silent(message: str, numbers: dict[str, float] | None = None) -> None:
     """The log that keeps nothing."""
+
+
+def warned(message: str, numbers: dict[str, float] | None = None) -> None:
+    """The log of those who call from Python and name none, for what they would not want to miss."""
+    warnings.warn(message, stacklevel=3)
 
 
 @dataclass(frozen=True)

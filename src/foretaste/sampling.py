@@ -5,7 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Negatives"]
+__all__ = ["Negatives", "Unmet"]
+
+MOST_DRAWS = 10
 
 
 class Negatives:
@@ -39,3 +41,34 @@ class Negatives:
         Very small, but finite, for items that are never drawn.
         """
         return self._log_chances + float(np.log(draws))
+
+
+class Unmet:
+    """Draws items that a user has not met, uniformly.
+
+    Args:
+        user: (pairs,) who met
+        item: (pairs,) what.
+        items: How many items there are.
+    """
+
+    def __init__(self, user: NDArray[np.integer], item: NDArray[np.integer], items: int) -> None:
+        self._items = items
+        self._met = torch.from_numpy(np.unique(user.astype(np.int64) * items + item))
+
+    def draw(self, user: Tensor) -> Tensor:
+        """(n,) an item for each of (n,) users; for one who has met nearly everything it may be a met one.
+
+        Those that turn out to have been met are drawn again, all at once, at most ``MOST_DRAWS`` times.
+        """
+        met = self._met.to(user.device)
+        drawn = torch.randint(self._items, user.shape, device=user.device)
+        again = torch.arange(len(user), device=user.device)
+        for _ in range(MOST_DRAWS - 1):
+            pair = user[again] * self._items + drawn[again]
+            place = torch.searchsorted(met, pair).clamp_(max=len(met) - 1)
+            again = again[met[place] == pair]
+            if not len(again):
+                break
+            drawn[again] = torch.randint(self._items, again.shape, device=user.device)
+        return drawn

@@ -49,10 +49,6 @@ class VectorModel(Model):
     def item_vectors(self) -> NDArray[np.float32]:
         """(items, dim)."""
 
-    def answerable(self) -> NDArray[np.bool_]:
-        """(items,) the items that have a vector worth the name; by default those met in training."""
-        return self.about.met
-
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """(queries, items) inner products; -inf at items that the model cannot know, NaN rows = no answer."""
         return self._scores(queries).numpy()

@@ -17,14 +17,15 @@ from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import arrays_of, in_eight_bits, load_arrays
 from foretaste.errors import DataError
 from foretaste.item_features import item_codes
+from foretaste.iterative import IterativeSettings
+from foretaste.mishaps import weights_explained
 from foretaste.nets.embeddings import FeaturedItems, ItemEmbedding
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import groups_within
-from foretaste.recommender import About, Settings
+from foretaste.recommender import About
 from foretaste.run import Run
 from foretaste.scoring import VectorModel
-from foretaste.train import TrainPlan, device_of, identity_of, train
-from foretaste.validation import validation_score
+from foretaste.train import device_of
 
 __all__ = ["SequenceModel", "SequenceNet", "SequenceSettings", "answered_together", "item_embedding"]
 
@@ -69,11 +70,11 @@ def answered_together(asked: NDArray[np.integer], lengths: NDArray[np.integer]) 
     return groups_within(asked, lengths + 1, ANSWERED_TOGETHER)
 
 
-class SequenceSettings(Settings):
+class SequenceSettings(IterativeSettings):
     """The settings that sequence models share."""
 
     needs = Needs.ORDER
-    iterative: ClassVar[bool] = True
+    lighter: ClassVar[str] = "batch_tokens, dim or length"
     dim: PositiveInt = 64
     length: PositiveInt = 200
     """How many of the latest events are read."""
@@ -81,7 +82,6 @@ class SequenceSettings(Settings):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     batch_tokens: PositiveInt | None = None
     """Places per batch, padding included. None: a hundredth of an epoch, at least 1,024 and at most 12,800."""
-    plan: TrainPlan = TrainPlan()
 
     @abstractmethod
     def net(self, about: About) -> SequenceNet:
@@ -135,30 +135,26 @@ class SequenceSettings(Settings):
         for note in self.notes(about):
             run.log(f"{name}: {note}")
         torch.manual_seed(run.seed_of(name, "weights"))
-        model = self.untrained(about, train_data, run)
+        with weights_explained(name):
+            model = self.untrained(about, train_data, run)
         net = model.net
         tokens = self.batch_tokens or int(np.clip(len(sequences.items.values) // 100, 1024, MOST_TOKENS))
-        log = train(
+        self.learn(
+            model,
             net,
             lambda epoch: self.batches(sequences, tokens, run.rng(name, "batches", epoch)),
             lambda batch: self.losses(net, batch),
-            self.plan,
+            train_data,
+            validation,
             run,
-            validate=validation_score(model, validation, prepare=model.calibrate),
-            name=name,
-            identity=identity_of(self, train_data.fingerprint, run),
+            calibrate=model.calibrate,
         )
-        model.calibrate()
-        model.training = log.to_json()
         return model
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "SequenceModel":
         net = self.net(about)
         load_arrays(net, state)
         return SequenceModel(self, about, net.eval(), Run())
-
-    def for_epochs(self, epochs: int) -> Self:
-        return self.model_copy(update={"plan": self.plan.model_copy(update={"epochs": epochs, "patience": None})})
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         weights = counts["items"] * self.dim + self.length * self.dim + self.layers * 12 * self.dim**2
@@ -206,7 +202,7 @@ class SequenceModel(VectorModel):
         Args:
             answer: From padded histories, each with at least one event, to (batch, width).
         """
-        met = self.settings.asked(self._met(queries))
+        met = self.settings.asked(self._readable(queries))
         sequences = self.settings.read(Sequences.of_queries(met)).last(self.settings.events_read)
         answers = np.full((len(queries), width), np.nan, np.float32)
         asked = np.flatnonzero(sequences.lengths)

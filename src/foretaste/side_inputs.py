@@ -245,11 +245,7 @@ class SideInputs:
         """
         if self.users is None or user is None:
             return np.full(rows, PAD, np.int32)
-        known = (user >= 0) & (user < len(self.users if asked is None else asked))
-        own = np.where(known, user, PAD).astype(np.int32)
-        if asked is not None and known.any():
-            distinct, place = np.unique(user[known], return_inverse=True)
-            own[known] = self.users.index(asked.lookup(distinct))[place]
+        own = self.users.renumbered(user, asked)
         return np.where((own != PAD) & self.met[own], own, PAD).astype(np.int32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

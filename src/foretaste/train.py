@@ -1,6 +1,5 @@
 """The one training loop: precision, accumulation, clipping, schedule, early stopping, checkpoints, progress."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from foretaste.checkpoints import TrainingState, TrainLog
 from foretaste.computing import blocks_computed, check_compiler
 from foretaste.errors import ConfigError
 from foretaste.memory import freed_memory_kept
-from foretaste.mishaps import Mishaps
+from foretaste.mishaps import Mishaps, weights_explained
 from foretaste.optimizers import optimizer_of
 from foretaste.run import Precision, Run
 from foretaste.train_plan import TrainPlan
@@ -45,7 +44,8 @@ def train(
     *,
     validate: Callable[[], float] | None = None,
     name: str = "net",
-    identity: str = "",
+    identity: Mapping[str, Any] | None = None,
+    lighter: str = "the size of a batch",
 ) -> TrainLog:
     """Optimise ``net`` in place; on return it is in eval mode and holds the best weights.
 
@@ -60,7 +60,8 @@ def train(
         loss: From a batch, already on the device, to named scalars.
         validate: A score, higher is better, asked in eval mode. Without it the last weights are kept.
         name: What the progress is shown as.
-        identity: What a checkpoint must agree in to be resumed: settings and data.
+        identity: What a checkpoint must agree in to be resumed, beside the plan: settings and data.
+        lighter: The settings to lower where memory ends.
 
     Raises:
         TrainingDiverged: A loss or a weight is infinite or not a number. The checkpoint of the epoch before is kept.
@@ -73,14 +74,17 @@ def train(
         check_compiler(device)
     # Placed here, because Accelerate keeps to the first device of a process, and a later fit may name another.
     accelerator = Accelerator(device_placement=False)
-    net.to(device)
+    with weights_explained(name):
+        net.to(device)
     optimizer = optimizer_of(plan, net.parameters())
     wrapped, optimizer_ = accelerator.prepare(net, optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    state = TrainingState(net, optimizer, scaler, f"{identity} {plan.model_dump_json()}", plan.average)
+    state = TrainingState(
+        net, optimizer, scaler, {**(identity or {}), "plan": plan.model_dump(mode="json")}, plan.average
+    )
     if run.resume and run.checkpoints is not None:
         state.load(run.checkpoints, run)
-    mishaps = Mishaps(name, plan, run, device, precision, state)
+    mishaps = Mishaps(name, plan, run, device, precision, state, lighter)
     step = _Step(net, accelerator, optimizer_, scaler, plan, _autocast(device, precision))
     in_blocks = blocks_computed(net, name, again=plan.checkpoint_activations, compiled=run.compile)
     with mishaps.memory_explained(), freed_memory_kept(), in_blocks:
@@ -218,9 +222,10 @@ def _judge(row: dict[str, float], epoch: int, validate: Callable[[], float] | No
     log.stopped_early = out_of_patience and epoch + 1 < plan.epochs
 
 
-def identity_of(settings: BaseModel, fingerprint: str, run: Run) -> str:
-    """What must be equal for a checkpoint to be resumed."""
-    return json.dumps([type(settings).__name__, settings.model_dump(mode="json"), fingerprint, run.seed])
+def identity_of(settings: BaseModel, fingerprint: str, run: Run) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be resumed, beside the plan."""
+    told = settings.model_dump(mode="json", exclude={"plan"})
+    return {"model": type(settings).__name__, "settings": told, "data": fingerprint, "seed": run.seed}
 
 
 def _groups(batches: Sequence[AnyBatch], size: int) -> Iterator[list[AnyBatch]]:

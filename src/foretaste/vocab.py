@@ -99,6 +99,19 @@ class Vocab:
         found = self._find_integers(np.array([0 if each is None else each for each in parsed], np.int64))
         return np.where([each is None for each in parsed], PAD, found).astype(np.int32)
 
+    def renumbered(self, indices: NDArray[np.integer], of: "Vocab | None") -> NDArray[np.int32]:
+        """(n,) indices of another vocabulary in the numbers of this one; PAD where this one lacks the identifier.
+
+        Args:
+            of: The vocabulary of ``indices``, of which those beyond its end and PAD are nobody; None: this one.
+        """
+        known = (indices >= 0) & (indices < len(self if of is None else of))
+        own = np.where(known, indices, PAD).astype(np.int32)
+        if of is not None and known.any():
+            distinct, place = np.unique(indices[known], return_inverse=True)
+            own[known] = self.index(of.lookup(distinct))[place]
+        return own
+
     def lookup(self, indices: NDArray[np.integer]) -> list[int | str]:
         """The identifiers at the given places; PAD is not allowed."""
         if isinstance(self.ids, Strings):

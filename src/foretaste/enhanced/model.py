@@ -70,7 +70,7 @@ class EnhancedBERT4RecModel(SequenceModel):
         return {**prefixed("net", super().state()), **prefixed("sides", self.sides.arrays())}
 
     def answerable(self) -> NDArray[np.bool_]:
-        """(items,) those that were met in training, and those of which the catalogue tells something that is read."""
+        """(items,) those met in training, and those of which the catalogue tells something that is read."""
         return self._answerable
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
@@ -245,11 +245,6 @@ class EnhancedBERT4RecModel(SequenceModel):
 
     def _said(self, queries: Queries) -> NDArray[np.float32]:
         return self._told(self._readable(queries), self.net.answer_to, self.settings.dim)
-
-    def _readable(self, queries: Queries) -> Queries:
-        """The queries with only those items in their histories of which the model knows something."""
-        known = self._answerable[queries.history.values]
-        return queries if known.all() else queries.where(known)
 
     def _read(self, queries: Queries) -> tuple[Sequences, NDArray[np.int64]]:
         """What is read of the queries: events, with the users of training, and (queries, columns) features."""

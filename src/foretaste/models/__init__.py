@@ -8,6 +8,7 @@ from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
 from foretaste.models.gru4rec import GRU4Rec
 from foretaste.models.hstu import HSTU
 from foretaste.models.itemknn import ItemKNN
+from foretaste.models.lightgcn import LightGCN
 from foretaste.models.popular import Popular
 from foretaste.models.recentpopular import RecentPopular
 from foretaste.models.sasrec import SASRec
@@ -15,10 +16,13 @@ from foretaste.recommender import Settings
 
 __all__ = ["MODELS", "model_settings"]
 
-MODELS: dict[str, type[Settings]] = {
-    each.called(): each
-    for each in (Popular, RecentPopular, ItemKNN, EASE, ALS, SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec)
-}
+FAMILIES = (
+    (Popular, RecentPopular),
+    (ItemKNN, EASE, ALS),
+    (LightGCN,),
+    (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
+)
+MODELS: dict[str, type[Settings]] = {each.called(): each for family in FAMILIES for each in family}
 
 
 def model_settings(name: str) -> type[Settings]:

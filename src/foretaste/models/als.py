@@ -85,7 +85,7 @@ class ALSModel(VectorModel):
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
         """The exact least-squares solution for each history; NaN for one without an item met in training."""
-        queries = self._met(queries)
+        queries = self._readable(queries)
         history = queries.matrix(len(self.items), None if self.settings.binary else self.about.kinds.weights)
         offsets = history.indptr.astype(np.int64)
         items, worth = Ragged(history.indices, offsets), Ragged(history.data, offsets)

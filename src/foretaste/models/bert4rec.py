@@ -378,12 +378,8 @@ class BERT4RecModel(SequenceModel):
         """
         if self.users is None or queries.user is None:
             return queries
-        user = queries.user
-        own = np.where(user < len(self.users), user, PAD)
-        if self.histories is not None:
-            known = user != PAD
-            own = np.full(len(user), PAD, np.int32)
-            own[known] = self.users.index(self.histories.users.lookup(user[known]))
+        stored = None if self.histories is None else self.histories.users
+        own = self.users.renumbered(queries.user, stored)
         return replace(queries, user=own)
 
 

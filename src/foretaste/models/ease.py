@@ -83,7 +83,7 @@ class EASEModel(ScoringModel):
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """A weight of zero says as much as any other, so every item met in training has a score."""
-        queries = self._met(queries)
+        queries = self._readable(queries)
         worth = None if self.settings.binary else self.about.kinds.weights
         scores: NDArray[np.float32] = (queries.matrix(len(self.items), worth) @ self._weights).toarray()
         scores[:, ~self.about.met] = -np.inf

@@ -229,6 +229,9 @@ class EnhancedBERT4Rec(ItemLossSettings):
             losses["preference"] = net.taste_loss(events, known, strangers) * self.preference_weight
         return losses
 
+    def candidates(self, about: About) -> int:
+        return int(about.met.sum())
+
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         users = counts["users"] * self.dim if self.use.user_embedding is not False else 0
         return 2 * super().memory_needed(counts) + 4 * 5 * users  # two passes

@@ -24,7 +24,9 @@ class SASRec(NextItemSettings):
 
     Differs from the paper: cross-entropy over the whole catalogue instead of one sampled negative (Klenitskiy,
     Vasilev, "Turning Dross Into Gold Loss", RecSys 2023, show what that is worth), layer norm before each block, GELU,
-    AdamW, and windows that use every event of histories longer than ``length``. ``loss="bce"``, ``norm="post"`` and
+    AdamW, and windows that use every event of histories longer than ``length``; ``inner`` is four times ``dim`` where
+    the paper has ``dim``; there is no dropout on the attention weights; negatives of the sampled losses may be items
+    that the user has met, which the paper leaves out. ``loss="bce"``, ``norm="post"``, ``inner=dim`` and
     ``positions="learned"`` come near the paper.
     """
 
@@ -93,9 +95,9 @@ class SASRecNet(NextItemNet):
         if self.kinds is not None and history.kinds is not None:
             states = states + self.kinds(history.kinds)
         states = self.dropout(states)
-        bias = causal_bias(length, states.device)
+        bias = None
         if self.distances is not None:
-            bias = bias + self.distances(length)
+            bias = causal_bias(length, states.device) + self.distances(length)
         *lower, last = self.blocks
         for block in lower:
             states = block(states, bias, self.rotation)

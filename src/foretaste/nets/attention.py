@@ -19,6 +19,7 @@ __all__ = [
     "attend",
     "causal_bias",
     "check_heads",
+    "fused",
     "interval_table",
     "padding_bias",
     "rows_at",
@@ -57,12 +58,13 @@ class SelfAttentionBlock(nn.Module):
         self.after_attention = Dropout(dropout)
 
     def forward(
-        self, states: Tensor, bias: Tensor, rotation: "Rotation | None" = None, places: Tensor | None = None
+        self, states: Tensor, bias: Tensor | None, rotation: "Rotation | None" = None, places: Tensor | None = None
     ) -> Tensor:
         """The states (batch, length, dim) after each has looked at those that it may see.
 
         Args:
-            bias: Added to the attention logits; broadcasts to (batch, heads, length, length), -inf = may not see.
+            bias: Added to the attention logits; broadcasts to (batch, heads, length, length), -inf = may not see. None:
+                each place sees itself and those before it, and nothing is added.
             rotation: Turns queries and keys by their places.
             places: (batch, count) the places whose states are wanted; None: all. The states are (batch, count, dim)
                 then, and what only the others need is not computed.
@@ -76,12 +78,13 @@ class SelfAttentionBlock(nn.Module):
         return torch.as_tensor(self.before_network(states + self.network(states)))
 
     def _attend(
-        self, states: Tensor, bias: Tensor, rotation: "Rotation | None", places: Tensor | None = None
+        self, states: Tensor, bias: Tensor | None, rotation: "Rotation | None", places: Tensor | None = None
     ) -> Tensor:
         queries, keys, values = self._split(states)
         if rotation is not None:
             queries, keys = rotation(queries), rotation(keys)
         if places is not None:
+            bias = causal_bias(states.shape[1], states.device) if bias is None else bias
             queries, bias = rows_at(queries, places), bias[(None,) * (4 - bias.dim())]
             bias = bias if bias.shape[2] == 1 else rows_at(bias, places)  # 1: the same for all places
         mixed = attend(queries, keys, values, bias)
@@ -112,19 +115,30 @@ def rows_at(table: Tensor, places: Tensor) -> Tensor:
     return table.expand(batch, -1, -1, -1).gather(2, places[:, None, :, None].expand(batch, heads, count, width))
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
     """What each query (batch, heads, length, width) takes from the values, by softmax(QK' / sqrt(width) + bias).
 
     On a GPU this is torch's fused kernel. On a CPU two products and a softmax take half the time of it, forward and
     backward, for histories of a few hundred places.
+
+    Args:
+        bias: As in ``SelfAttentionBlock``.
     """
     if queries.device.type != "cpu":
-        shape = (*queries.shape[:-1], keys.shape[-2])
-        return nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=bias.to(queries.dtype).expand(shape)
-        )
+        return fused(queries, keys, values, bias)
+    bias = causal_bias(queries.shape[-2], queries.device) if bias is None else bias
     logits = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return torch.softmax(logits + bias.to(logits.dtype), -1, dtype=logits.dtype) @ values
+
+
+def fused(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """The same by torch's kernels: flash attention where nothing is added, else the one that saves memory too."""
+    if bias is None:
+        return nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    shape = (*queries.shape[:-1], keys.shape[-2])
+    return nn.functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=bias.to(queries.dtype).expand(shape)
+    )
 
 
 def causal_bias(length: int, device: torch.device) -> Tensor:

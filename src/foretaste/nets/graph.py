@@ -1,0 +1,91 @@
+"""The graph of who met what, and vectors that are smoothed over it."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+__all__ = ["MetGraph", "normalized"]
+
+
+def normalized(met: csr_matrix) -> csr_matrix:
+    """(users, items) each entry divided by the roots of the sums of its row and of its column."""
+    of_user, of_item = (np.asarray(met.sum(axis)).ravel() for axis in (1, 0))
+    row = np.repeat(np.arange(met.shape[0]), np.diff(met.indptr))
+    data = met.data / np.sqrt(of_user[row] * of_item[met.indices])
+    return csr_matrix((data.astype(np.float32), met.indices, met.indptr), shape=met.shape)
+
+
+class MetGraph(nn.Module):
+    """Vectors of users and items, smoothed over the edges between them.
+
+    With M the normalised matrix, a layer takes users to M items and items to M' users; ``forward`` gives the sum of
+    layers 0 to K, each with its weight. That is a symmetric linear map, so its gradient is the same map of the
+    gradient: nothing need be remembered of the layers, and backward costs what forward costs.
+
+    Args:
+        met: (users, items) what each has met, in positive numbers.
+        weights: Of layers 0 to K.
+    """
+
+    def __init__(self, met: csr_matrix, weights: Sequence[float]) -> None:
+        super().__init__()
+        edges = normalized(met)
+        self.weights = tuple(weights)
+        self.to_users: Tensor
+        self.to_items: Tensor
+        self.register_buffer("to_users", _sparse(edges), persistent=False)
+        self.register_buffer("to_items", _sparse(csr_matrix(edges.T)), persistent=False)
+
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The smoothed (users, dim) and (items, dim), in float32 whatever the precision of the run."""
+        return _Smoothed.apply(users, items, self)  # type: ignore[no-any-return, no-untyped-call]
+
+    def smoothed(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of which no gradient is wanted."""
+        of_users, of_items = users * self.weights[0], items * self.weights[0]
+        for weight in self.weights[1:]:
+            users, items = self.to_users @ items, self.to_items @ users
+            of_users.add_(users, alpha=weight)
+            of_items.add_(items, alpha=weight)
+        return of_users, of_items
+
+    def told_to_users(self, users: Tensor, items: Tensor) -> Tensor:
+        """(items, dim) what an item tells those who met it, over all layers, before the edges are normalised.
+
+        A user's smoothed vector is ``weights[0]`` of their own, and the sum over their edges of this.
+        """
+        told = torch.zeros_like(items)
+        for weight in self.weights[1:]:
+            told.add_(items, alpha=weight)
+            users, items = self.to_users @ items, self.to_items @ users
+        return told
+
+
+class _Smoothed(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, users: Tensor, items: Tensor, graph: MetGraph) -> tuple[Tensor, Tensor]:
+        context.graph = graph
+        with torch.autocast(users.device.type, enabled=False):
+            return graph.smoothed(users.float(), items.float())
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        of_users, of_items = gradients
+        with torch.autocast(of_users.device.type, enabled=False):
+            return (*context.graph.smoothed(of_users.float(), of_items.float()), None)
+
+
+def _sparse(matrix: csr_matrix) -> Tensor:
+    # 32 bits, because torch's sparse products on a CPU would make them so in each call.
+    row_starts, columns = (torch.from_numpy(each.astype(np.int32)) for each in (matrix.indptr, matrix.indices))
+    checked = torch.sparse.check_sparse_tensor_invariants()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings(), checked:
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            row_starts, columns, torch.from_numpy(matrix.data.astype(np.float32)), size=matrix.shape
+        )

@@ -1,6 +1,6 @@
 """Biased matrix factorisation, the yardstick for predicted ratings, and its error beside that of a bundle.
 
-python benchmarks/biased_mf.py --data-dir DIR [--bundle FOLDER ...] [--source ml-100k] [--targets 5]
+python benchmarks/biased_mf.py --data-dir DIR [--bundle FOLDER ...] [--source ml-100k] [--targets 5] [--out FILE]
 
 Regularisation and factors are chosen on the validation events; the error is that of the test targets. A bundle must
 have been fitted on the training part of the same split. It reads the ratings between train and the targets as history;
@@ -8,9 +8,13 @@ the factorisation cannot, so it is also fitted with them.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from measuring import told, versions, write_result
 from numpy.typing import NDArray
 
 from foretaste import load, sources
@@ -75,24 +79,30 @@ def _solved(
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--source", default="ml-100k")
     parser.add_argument("--targets", type=int, default=5)
     parser.add_argument("--bundle", action="append", default=[])
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
     data = sources.load(given.source, given.data_dir)
     parts = LastN(n=given.targets).split(data)
     low, high = float(np.nanmin(data.value)), float(np.nanmax(data.value))
     validation, test = (target_values(data, part) for part in (parts.validation, parts.test))
     chosen = min(GRID, key=lambda each: BiasedMF.fit(parts.train, *each).rmse(parts.validation, validation, low, high))
     print(f"biased matrix factorisation, {chosen[0]} factors, regularisation {chosen[1]:g}:")
-    for called, log in (
-        ("train", parts.train),
-        ("all that comes before the targets", before_targets(data, parts.test)),
-    ):
-        print(f"  fitted on {called}: RMSE {BiasedMF.fit(log, *chosen).rmse(parts.test, test, low, high):.4f}")
+    logs = {"train": parts.train, "all before the targets": before_targets(data, parts.test)}
+    error = {called: BiasedMF.fit(log, *chosen).rmse(parts.test, test, low, high) for called, log in logs.items()}
+    for called, found in error.items():
+        print(f"  fitted on {called}: RMSE {found:.4f}")
+    if given.out is not None:
+        dataset = {"name": data.name, "fingerprint": data.fingerprint, "targets": given.targets}
+        settings = {"factors": chosen[0], "regularization": chosen[1]}
+        command = told("biased_mf.py", sys.argv[1:] if arguments is None else arguments)
+        about = {"benchmark": "biased_mf", "command": command, "versions": versions(), "dataset": dataset}
+        write_result(given.out, {**about, "settings": settings, "rmse": error})
     for bundle in given.bundle:
         print(f"{bundle}: RMSE {rating_rmse(load(bundle), parts.test, test):.4f}")
 

@@ -5,6 +5,9 @@ from typing import Any
 
 from measuring import table
 
+ANSWERS = {"all": 1 / 3, "lists": 0.1}  # of RecTools' time, at most
+TIME_TO = 0.2
+
 
 def text(name: str, case: Mapping[str, Any]) -> str:
     """The numbers of one case for a terminal."""
@@ -60,21 +63,29 @@ def _conclusions(case: Mapping[str, Any]) -> list[str]:
         ratio = case["ratio"]
         ours, theirs = (case["training"][who]["events_per_epoch"] for who in ("foretaste", "rectools"))
         told.append(
-            f"Per trained event ours is {ratio['median']:.1f} times as fast "
-            f"({ratio['min']:.1f} to {ratio['max']:.1f}); to reach: {case['reach']:g}. "
+            f"Per trained event ours is {ratio['median']:.1f} times as fast (median of {len(ratio['rounds'])}, "
+            f"{ratio['min']:.1f} to {ratio['max']:.1f}); to reach: {case['reach']:g}, "
+            f"{_whether(ratio['median'] >= case['reach'])}. "
             f"An epoch trains {ours:,.0f} events here, {theirs:,.0f} there."
         )
     if case["least_events_per_second"]:
-        told.append(f"To reach: {case['least_events_per_second']:,.0f} events/s.")
+        least, rate = case["least_events_per_second"], case["training"]["foretaste"]["events_per_second"]["median"]
+        told.append(f"To reach: {least:,.0f} events/s, {_whether(rate >= least)}.")
     told += [f"recommend, {who}: {stages}." for who, stages in _answer_lines(case)]
     if len(case["answers"]) == 2:
         ours, theirs = case["answers"]["foretaste"], case["answers"]["rectools"]
-        shares = [f"{stage} {ours[stage]['median'] / theirs[stage]['median']:.2f}" for stage in theirs]
-        told.append(f"Of RecTools' time ours takes: {', '.join(shares)}; to reach: all 0.33, lists 0.10.")
+        share = {stage: ours[stage]["median"] / theirs[stage]["median"] for stage in theirs}
+        shares = ", ".join(f"{stage} {each:.2f}" for stage, each in share.items())
+        wanted = ", ".join(f"{stage} {most:.2f} ({_whether(share[stage] <= most)})" for stage, most in ANSWERS.items())
+        told.append(f"Of RecTools' time ours takes: {shares}; to reach: {wanted}.")
         if "products" in ours:
             floor = ours["products"]["median"] / theirs["lists"]["median"]
             told.append(f"The products alone, which exact lists cannot do without, take {floor:.2f} of its lists.")
     return [*told, *_until_words(case.get("time_to", {})), _floor_words(case)]
+
+
+def _whether(reached: bool) -> str:
+    return "reached" if reached else "not reached"
 
 
 def _until_words(until: Mapping[str, Any]) -> list[str]:
@@ -85,7 +96,10 @@ def _until_words(until: Mapping[str, Any]) -> list[str]:
     if len(sides) == 2 and until["foretaste"]["reached"]:
         least = "" if until["rectools"]["reached"] else "less than "
         share = until["foretaste"]["seconds"] / until["rectools"]["seconds"]
-        told.append(f"That is {least}{share:.2f} of RecTools' time; to reach: 0.20 (`{until['command']}`).")
+        told.append(
+            f"That is {least}{share:.2f} of RecTools' time; to reach: {TIME_TO:.2f}, {_whether(share <= TIME_TO)} "
+            f"(`{until['command']}`)."
+        )
     return told
 
 
@@ -104,8 +118,16 @@ def _reached_words(reached: Mapping[str, Any]) -> str:
 def _floor_words(case: Mapping[str, Any]) -> str:
     floor, rate = case["floor"], case["training"]["foretaste"]["events_per_second"]["median"]
     most = floor["flops_per_second"] / floor["flops_per_event"]
-    return (
+    told = (
         f"Arithmetic floor: {floor['flops_per_event'] / 1e6:.2f} Mflop per event at "
         f"{floor['flops_per_second'] / 1e9:,.0f} Gflop/s ({floor['precision']}) would be {most:,.0f} events/s; "
+        f"ours is at {rate / most:.1%} of it."
+    )
+    if "bytes_per_event" not in floor:  # results from before it was counted
+        return told
+    most = floor["bytes_per_second"] / floor["bytes_per_event"]
+    return (
+        f"{told} Memory floor: {floor['bytes_per_event'] / 1e3:,.0f} kB per event at "
+        f"{floor['bytes_per_second'] / 1e9:,.1f} GB/s would be {most:,.0f} events/s; "
         f"ours is at {rate / most:.1%} of it."
     )

@@ -1,4 +1,4 @@
-"""Our side of sequence_speed.py: trains an epoch, answers, or counts arithmetic whenever a line on stdin asks."""
+"""Our side of sequence_speed.py: trains an epoch, answers, or counts what it takes, whenever a line on stdin asks."""
 
 import json
 import sys
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from foretaste.dataset import Dataset
@@ -24,8 +26,9 @@ from foretaste.train import precision_of
 from foretaste.vocab import Vocab
 
 MARK = "@answer "
-BATCHES = 5  # of which the arithmetic is counted
+BATCHES = 5  # of which operations and bytes are counted
 SQUARE = 1024  # side of the matrices whose product gives the machine's rate
+COPIED = 2**28  # bytes
 
 
 class Reached(Exception):
@@ -97,11 +100,15 @@ class Side:
         answer(all=whole, vectors=encoded, lists=listed, products=seconds_of_products(vectors, model.item_vectors()))
 
     def floor(self) -> None:
-        """Floating-point operations per trained event, forward and back, and how many a second the machine does."""
+        """Operations and bytes per trained event, forward and back, and how many of each a second the machine does."""
         precision = precision_of(self.run())
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            flops, moved = work_per_event(self.settings, self.data)
         answer(
-            flops_per_event=flops_per_event(self.settings, self.data),
+            flops_per_event=flops,
             flops_per_second=matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32),
+            bytes_per_event=moved,
+            bytes_per_second=copying_rate(),
             precision=precision,
         )
 
@@ -119,18 +126,50 @@ class Side:
         return self.model
 
 
-def flops_per_event(settings: SequenceSettings, data: Dataset) -> float:
-    """Matrix products of a few batches of an epoch, padding included, forward and back."""
+class BytesMoved(TorchDispatchMode):
+    """Sums up what operations read and write, each array once per operation; a view of an array moves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        made = [each for each in tree_leaves(found) if isinstance(each, torch.Tensor)]
+        places = {each.untyped_storage().data_ptr() for each in given}
+        changed = function._schema.is_mutable
+        if changed or any(each.untyped_storage().data_ptr() not in places for each in made):
+            self.bytes += sum(each.numel() * each.element_size() for each in (*given, *made))
+        return found
+
+
+def work_per_event(settings: SequenceSettings, data: Dataset) -> tuple[float, float]:
+    """Operations of the matrix products, and bytes read and written by all operations, of a few batches of an epoch.
+
+    Padding is included, and so is the way back.
+    """
     net = settings.net(About.of(data)).train()
     windows = settings.windows(settings.read(settings.histories(data)))
     batches = settings.batches(windows, settings.batch_tokens or MOST_TOKENS, np.random.default_rng(0))
     events = 0
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, BytesMoved() as moved:
         for number in range(min(BATCHES, len(batches))):
             batch = batches[number]
             torch.stack(list(settings.losses(net, batch).values())).sum().backward()
             events += len(batch)
-    return counter.get_total_flops() / events
+    return counter.get_total_flops() / events, moved.bytes / events
+
+
+def copying_rate() -> float:
+    """Bytes read and written per second by copying an array that no cache holds, the best of a few."""
+    one = torch.zeros(COPIED, dtype=torch.uint8)
+    other, seconds = torch.ones_like(one), []
+    for _ in range(6):
+        begun = time.perf_counter()
+        other.copy_(one)
+        seconds.append(time.perf_counter() - begun)
+    return 2 * COPIED / min(seconds)
 
 
 def matrix_rate(kind: torch.dtype) -> float:

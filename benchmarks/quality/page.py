@@ -85,11 +85,17 @@ def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
     lines = [f"## {rows.name}", "", f"{rows.title}.", ""]
     if ranked:
         lines += [*about(rows, ranked[0].results[0]), "", *table(rows, ranked), ""]
-    found = [*reached(rows, ranked), *(compared(pair, ranked) for pair in pairs(rows, ranked)), *changed(rows, ranked)]
+    found = [
+        *reached(rows, ranked),
+        *rating_floor(rows, ranked),
+        *(compared(pair, ranked) for pair in pairs(rows, ranked)),
+        *changed(rows, ranked),
+    ]
     unmeasured = [pair for pair in rows.pairs if not set(pair) <= set(results)]
     found += [f"`{one}` is to be compared with `{other}`: not measured yet." for one, other in unmeasured]
     if absent:
         found.append("Not measured yet: " + ", ".join(f"`{row}`" for row in absent) + ".")
+    found += [f"Tried: {each}" for each in rows.tried]
     return "\n".join([*lines, *(f"- {each}" for each in found), "", *claimed(gains(rows, ranked))])
 
 
@@ -159,6 +165,24 @@ def reached(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
         wanted = " and ".join(f"{metric} {least:.3f}" for metric, least in reach.at_least.items())
         printed = f" (in print: {reach.in_print})" if reach.in_print else ""
         yield f"{who} is to reach {wanted}{printed}: {verdict(standing, reach)}."
+
+
+def rating_floor(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
+    """How the ratings that rows guess compare with those of biased factorisation, where that was measured."""
+    path = RESULTS.parent / f"biased_mf-{rows.name}.json"
+    rated = [each for each in ranked if mean_of([seed.content for seed in each.results], "rating_rmse") is not None]
+    if not path.exists() or not rated:
+        return
+    content = json.loads(path.read_text(encoding="utf-8"))
+    of_train, of_all = content["rmse"]["train"], content["rmse"]["all before the targets"]
+    errors = {each.row: mean_of([seed.content for seed in each.results], "rating_rmse") or 0.0 for each in rated}
+    told = ", ".join(f"`{row}` {error:.4f}" for row, error in errors.items())
+    best = "reached" if min(errors.values()) < min(of_train, of_all) else "not reached"
+    yield (
+        f"The error of ratings is to be below that of biased matrix factorisation, {of_train:.4f} of the same train "
+        f"and {of_all:.4f} if it also learns the validation events, which ours read as history: {told}, {best} "
+        f"(`{content['command']}`)."
+    )
 
 
 def verdict(standing: Standing | None, reach: Reach) -> str:

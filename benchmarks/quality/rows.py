@@ -65,6 +65,8 @@ class Rows(BaseModel):
     """Rows to compare beside the best and the second."""
     claims: tuple[Claim, ...] = ()
     """What is claimed of the models, to be held against what is measured here."""
+    tried: tuple[str, ...] = ()
+    """What was tried towards what is not reached, and what came of it; sentences."""
     search_split: Annotated[SplitSettings, Field(discriminator="kind")] | None = None
     """The split whose validation part a search looks at. None: that of the recipe."""
     search: Mapping[str, Mapping[str, tuple[Any, ...] | Range]] = {}

@@ -384,6 +384,22 @@ def test_the_page_says_what_is_reached_what_is_short_and_what_is_not_measured(ti
     assert "other settings" not in text
 
 
+def test_the_page_says_what_was_tried_and_how_ratings_compare_with_factorisation(tiny, monkeypatch):
+    monkeypatch.setattr(page, "RESULTS", results.RESULTS)
+    (rows.ROWS / "tiny.yaml").write_text(TINY + "tried: [half of it, all of it]\n")
+    kept = {"command": "python biased.py", "rmse": {"train": 1.0, "all before the targets": 0.9}}
+    path = results.RESULTS.parent / "biased_mf-tiny.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept))
+    result_of("sasrec", 0, [1, 2, 0, 3])
+    assert "error of ratings" not in page.page()
+    assert "- Tried: half of it\n- Tried: all of it\n" in page.page()
+    for error, verdict in ((0.89, "reached"), (0.95, "not reached")):
+        result_of("sasrec", 0, [1, 2, 0, 3], rmse=error)
+        assert "1.0000 of the same train and 0.9000 if it also learns" in page.page()
+        assert f"`sasrec` {error:.4f}, {verdict} (`python biased.py`)." in page.page()
+
+
 def test_a_measured_row_stands_in_the_table(tiny):
     content = run_of("popular").content
     text = page.page()

@@ -119,11 +119,11 @@ def test_bpr_is_that_of_the_paper(shop, untrained):
     torch.manual_seed(5)
     losses = net.losses(batch)
     torch.manual_seed(5)
-    other = net._unmet.draw(batch.user)
+    other = net._unmet.draw(batch.anchor)
     users, items = net.graph(net.users, net.items)
-    met, unmet = users[batch.user] @ items[batch.item].T, users[batch.user] @ items[other].T
+    met, unmet = users[batch.anchor] @ items[batch.positive].T, users[batch.anchor] @ items[other].T
     torch.testing.assert_close(losses["bpr"], -torch.log(torch.sigmoid(met.diag() - unmet.diag())).mean())
-    squares = [(table[rows] ** 2).sum() for table, rows in ((net.users, batch.user), (net.items, batch.item))]
+    squares = [(table[rows] ** 2).sum() for table, rows in ((net.users, batch.anchor), (net.items, batch.positive))]
     squares.append((net.items[other] ** 2).sum())
     torch.testing.assert_close(losses["l2"], 0.5 / 2 * sum(squares) / 3)
 
@@ -152,7 +152,7 @@ def test_an_epoch_has_each_pair_once_in_another_order():
     user, item = np.arange(10) // 2, np.arange(10)
     epochs = [list(PairBatches(user, item, 4, np.random.default_rng(seed))) for seed in (1, 2)]
     assert [[len(batch) for batch in batches] for batches in epochs] == [[4, 4, 2]] * 2
-    orders = [torch.cat([batch.item for batch in batches]).tolist() for batches in epochs]
+    orders = [torch.cat([batch.positive for batch in batches]).tolist() for batches in epochs]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
     assert orders[0] != orders[1]
-    assert all((batch.user == batch.item // 2).all() for batch in epochs[0])
+    assert all((batch.anchor == batch.positive // 2).all() for batch in epochs[0])

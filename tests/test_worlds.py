@@ -13,6 +13,7 @@ from foretaste.models import (
     BERT4Rec,
     EnhancedBERT4Rec,
     GRU4Rec,
+    Item2Vec,
     ItemKNN,
     LightGCN,
     Popular,
@@ -42,6 +43,7 @@ COLLABORATIVE = {
     "ease": EASE(l2=1.0),
     "als": ALS(dim=2, epochs=20),  # the board has two sorts of people, hence two dimensions
     "lightgcn": GRAPH,
+    "item2vec": Item2Vec(dim=8, subsample=None, plan=TrainPlan(epochs=20, lr=0.02)),
 }
 ALL = {"popular": Popular(), "recentpopular": RecentPopular(), **COLLABORATIVE, **NETS}
 ALL["bert4rec"] = MASKED.for_epochs(6)  # where nothing is to be learned from order, a few suffice

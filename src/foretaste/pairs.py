@@ -1,4 +1,4 @@
-"""Batches of events as pairs, for models to which the order of a history says nothing."""
+"""Batches of pairs that belong together: a person and what they met, or two items of one history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ __all__ = ["PairBatches", "Pairs"]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Who met what."""
+    """Each anchor is to be nearer to its positive than to other items."""
 
-    user: Tensor  # (pairs,)
-    item: Tensor  # (pairs,)
+    anchor: Tensor  # (pairs,) users, or items
+    positive: Tensor  # (pairs,) items
 
     def __len__(self) -> int:
-        return len(self.user)
+        return len(self.anchor)
 
     def to(self, device: torch.device) -> Self:
-        return type(self)(self.user.to(device), self.item.to(device))
+        return type(self)(self.anchor.to(device), self.positive.to(device))
 
 
 class PairBatches(Sequence[Pairs]):
@@ -35,18 +35,18 @@ class PairBatches(Sequence[Pairs]):
     """
 
     def __init__(
-        self, user: NDArray[np.integer], item: NDArray[np.integer], size: int, rng: np.random.Generator
+        self, anchor: NDArray[np.integer], positive: NDArray[np.integer], size: int, rng: np.random.Generator
     ) -> None:
-        order = rng.permutation(len(user))
-        self._user = torch.from_numpy(user[order].astype(np.int64))
-        self._item = torch.from_numpy(item[order].astype(np.int64))
+        order = rng.permutation(len(anchor))
+        self._anchor = torch.from_numpy(anchor[order].astype(np.int64))
+        self._positive = torch.from_numpy(positive[order].astype(np.int64))
         self._size = size
 
     def __len__(self) -> int:
-        return -(-len(self._user) // self._size)
+        return -(-len(self._anchor) // self._size)
 
     def __getitem__(self, number: int) -> Pairs:  # type: ignore[override]
         if not 0 <= number < len(self):
             raise IndexError(f"There is no batch {number} of {len(self)}.")
         part = slice(number * self._size, (number + 1) * self._size)
-        return Pairs(self._user[part], self._item[part])
+        return Pairs(self._anchor[part], self._positive[part])

@@ -7,6 +7,7 @@ from foretaste.models.ease import EASE
 from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
 from foretaste.models.gru4rec import GRU4Rec
 from foretaste.models.hstu import HSTU
+from foretaste.models.item2vec import Item2Vec
 from foretaste.models.itemknn import ItemKNN
 from foretaste.models.lightgcn import LightGCN
 from foretaste.models.popular import Popular
@@ -19,7 +20,7 @@ __all__ = ["MODELS", "model_settings"]
 FAMILIES = (
     (Popular, RecentPopular),
     (ItemKNN, EASE, ALS),
-    (LightGCN,),
+    (Item2Vec, LightGCN),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
 )
 MODELS: dict[str, type[Settings]] = {each.called(): each for family in FAMILIES for each in family}

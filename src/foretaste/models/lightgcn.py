@@ -139,21 +139,21 @@ class LightGCNNet(nn.Module):
         users, items = self.scored(*self.graph(self.users, self.items))
         if settings.loss == "bpr":
             return self._bpr(users, items, batch)
-        states = users[batch.user] / settings.temperature
+        states = users[batch.anchor] / settings.temperature
         loss = settings.loss or softmax_for(len(items), settings.negatives)
         if loss == "softmax":
-            return {loss: full_softmax(states, items, batch.item)}
+            return {loss: full_softmax(states, items, batch.positive)}
         count = settings.negatives or SAMPLED[loss]
         odds = self._negatives.log_odds(count).to(states.device) if settings.negatives_alpha else None
-        return {loss: sampled_softmax(states, items, batch.item, self._negatives.draw(count, states.device), odds)}
+        return {loss: sampled_softmax(states, items, batch.positive, self._negatives.draw(count, states.device), odds)}
 
     def _bpr(self, users: Tensor, items: Tensor, batch: Pairs) -> dict[str, Tensor]:
         """-log sigmoid(score of the met item - score of one not met), and half the squares of what was learned."""
-        other = self._unmet.draw(batch.user)
-        difference = (users[batch.user] * (items[batch.item] - items[other])).sum(1)
+        other = self._unmet.draw(batch.anchor)
+        difference = (users[batch.anchor] * (items[batch.positive] - items[other])).sum(1)
         losses = {"bpr": nn.functional.softplus(-difference / self.settings.temperature).mean()}
         if self.settings.l2:
-            learned = self.users[batch.user], self.items[batch.item], self.items[other]
+            learned = self.users[batch.anchor], self.items[batch.positive], self.items[other]
             losses["l2"] = self.settings.l2 / 2 * sum(each.square().sum(1).mean() for each in learned)  # type: ignore[assignment]
         return losses
 

@@ -41,6 +41,7 @@ FAST: dict[str, Settings] = {
         dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)
     ),
     "gru4rec": MODELS["gru4rec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
+    "hybrid": MODELS["hybrid"](models={"ease": {"l2": 20.0}, "factors": {"model": "als", "dim": 8, "epochs": 4}}),
     "hstu": MODELS["hstu"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
 }
 
@@ -51,6 +52,7 @@ SETTING_NAMES = {
     "itemknn": {"neighbors", "weighting", "damping", "binary", "bm25_k1", "bm25_b"},
     "ease": {"l2", "keep", "binary", "memory_gib"},
     "als": {"dim", "regularization", "alpha", "epochs", "binary"},
+    "hybrid": {"models", "normalization", "weights"},
     "nets": {
         *("dim", "length", "layers", "heads", "inner", "dropout", "batch_tokens", "plan"),
         *("loss", "negatives", "negatives_alpha", "calibration"),

@@ -45,13 +45,10 @@ def refitted(chosen: Model, data: Dataset, run: Run) -> Model:
     The learning curve is that of the choice, and so are the settings: how many epochs were fitted in the end stands
     in ``training`` as refitted_epochs, None for models without epochs.
     """
-    settings, epochs = chosen.settings, None
-    if settings.iterative:
-        epochs = int(chosen.training["best_epoch"])
-        settings = settings.for_epochs(epochs)
+    epochs = chosen.training.get("best_epoch")
     run.log(f"{chosen.name}: now fitted on all {len(data):,} events" + (f", {epochs} epochs" if epochs else ""))
     checkpoints = None if run.checkpoints is None else run.checkpoints.with_name(run.checkpoints.name + "-refit")
-    model = settings.fit(data, None, replace(run, checkpoints=checkpoints))
+    model = chosen.settings_to_refit().fit(data, None, replace(run, checkpoints=checkpoints))
     model.settings, model.metrics = chosen.settings, chosen.metrics
     model.training = {**chosen.training, "refitted_epochs": epochs}
     return model

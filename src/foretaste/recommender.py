@@ -54,7 +54,7 @@ class Settings(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     needs: ClassVar[Needs] = Needs.NOTHING
-    iterative: ClassVar[bool] = False  # learns in epochs, the best of which validation chooses
+    iterative: ClassVar[bool] = False  # validation chooses something, such as the best of its epochs
 
     @property
     def required(self) -> Needs:
@@ -262,6 +262,10 @@ class Model(ABC):
             unknown_users=tuple(asked.unknown_users),
             unknown_items=tuple(asked.unknown_items),
         )
+
+    def settings_to_refit(self) -> Settings:
+        """The settings with what validation chose in them, to fit again on more data with nothing held out."""
+        return self.settings.for_epochs(int(self.training["best_epoch"])) if self.settings.iterative else self.settings
 
     def save(self, folder: Path | str) -> None:
         """Write the model as a bundle: JSON and safetensors, with checksums."""

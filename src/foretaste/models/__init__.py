@@ -7,6 +7,7 @@ from foretaste.models.ease import EASE
 from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
 from foretaste.models.gru4rec import GRU4Rec
 from foretaste.models.hstu import HSTU
+from foretaste.models.hybrid import Hybrid
 from foretaste.models.item2vec import Item2Vec
 from foretaste.models.itemknn import ItemKNN
 from foretaste.models.lightgcn import LightGCN
@@ -22,6 +23,7 @@ FAMILIES = (
     (ItemKNN, EASE, ALS),
     (Item2Vec, LightGCN),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
+    (Hybrid,),
 )
 MODELS: dict[str, type[Settings]] = {each.called(): each for family in FAMILIES for each in family}
 

@@ -2,10 +2,10 @@
 
 python benchmarks/cold_users.py [--data ml-100k-last5] [--folds 5] [--seed 0] [--threads T] [--data-dir DIR] [--resume]
 
-The users are dealt into folds. Each fold is withheld whole while rows of benchmarks/quality/DATA.yaml are fitted on the
-others, the epoch chosen by the last event of each of those. Then each withheld user asks after their first 0, 1, 2, 3,
-5 and 10 events; the five events behind those are the targets; what was shown is hidden from the list. All users
-with at least 15 events ask, so the same people are compared in each column.
+The users are dealt into folds. Each fold is withheld whole while rows of benchmarks/quality/sequences/DATA.yaml are
+fitted on the others, the epoch chosen by the last event of each of those. Then each withheld user asks after their
+first 0, 1, 2, 3, 5 and 10 events; the five events behind those are the targets; what was shown is hidden from the list.
+All users with at least 15 events ask, so the same people are compared in each column.
 
 The result is benchmarks/results/cold_users-DATA.json.
 """

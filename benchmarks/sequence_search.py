@@ -2,10 +2,10 @@
 
 python benchmarks/sequence_search.py ROW DATA --trials N [--threads T] [--data-dir DIR]
 
-What is drawn from stands under ``search`` in benchmarks/quality/DATA.yaml. Trial 0 is the row as it is; the settings of
-every other trial follow from its number (random search: Bergstra, Bengio, JMLR 2012). A trial whose best score so far
-is below the median of the earlier trials at the same validation is stopped (--complete: never). Each trial is a line of
-benchmarks/results/searches/DATA/ROW.jsonl; trials that are there are not done again.
+What is drawn from stands under ``search`` in benchmarks/quality/sequences/DATA.yaml. Trial 0 is the row as it is; the
+settings of every other trial follow from its number (random search: Bergstra, Bengio, JMLR 2012). A trial whose best
+score so far is below the median of the earlier trials at the same validation is stopped (--complete: never). Each trial
+is a line of benchmarks/results/searches/DATA/ROW.jsonl; trials that are there are not done again.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def ranked(trials: Sequence[Mapping[str, Any]]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", help="a row of benchmarks/quality/DATA.yaml")
+    parser.add_argument("row", help="a row of benchmarks/quality/sequences/DATA.yaml")
     parser.add_argument("data", help="a data set that has rows, such as ml-1m-sasrec")
     parser.add_argument("--trials", type=int, required=True, help="how many trials there are to be in all")
     parser.add_argument("--threads", type=int)

@@ -28,8 +28,9 @@ sequence_quality = import_module("sequence_quality")
 sequence_search = import_module("sequence_search")
 sequence_speed = import_module("sequence_speed")
 sequence_speed_tables = import_module("sequence_speed_tables")
-measure, page, results, rows, standings = (
-    import_module(f"quality.{name}") for name in ("measure", "page", "results", "rows", "standings")
+command, measure, page, results, rows, sequences_page, standings = (
+    import_module(f"quality.{name}")
+    for name in ("command", "measure", "page", "results", "rows", "sequences_page", "standings")
 )
 Worker = import_module("turns").Worker
 ours = import_module("peers.foretaste_sequences")
@@ -52,23 +53,28 @@ search:
 """
 
 
+AGAIN = "run python benchmarks/sequence_quality.py table"
+
+
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A data set of rows in a folder of its own, where results and work go too."""
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "tiny.yaml").write_text(TINY)
+    (tmp_path / "rows" / "sequences").mkdir(parents=True)
+    (tmp_path / "rows" / "sequences" / "tiny.yaml").write_text(TINY)
     monkeypatch.setattr(rows, "ROWS", tmp_path / "rows")
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(sequence_quality, "WORK", tmp_path / "work")
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(sequences_page, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(command, "WORK", tmp_path / "work")
     monkeypatch.setattr(sequence_search, "OUT", tmp_path / "searches")
-    monkeypatch.setattr(page, "SPEED", tmp_path / "sequence_speed.json")
+    monkeypatch.setattr(sequences_page, "SPEED", tmp_path / "sequence_speed.json")
     return rows.read_rows("tiny")
 
 
 def run_of(row, *more):
     assert sequence_quality.main(["run", row, "tiny", *more]) == 0
     seed = int(more[more.index("--seed") + 1]) if "--seed" in more else 0
-    return results.read_result(results.place_of("tiny", row, seed))
+    return results.read_result(results.place_of(rows.read_rows("tiny"), row, seed))
 
 
 # Rows
@@ -96,7 +102,7 @@ def test_what_is_misspelt_in_the_rows_is_named(tiny):
         tiny.settings("sasrc")
     with pytest.raises(UnknownName, match="Unknown data set 'tniy' - did you mean 'tiny'"):
         rows.read_rows("tniy")
-    (rows.ROWS / "tiny.yaml").write_text(TINY.replace("dim: 8", "dmi: 8"))
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY.replace("dim: 8", "dmi: 8"))
     with pytest.raises(ConfigError, match=r"models\.sasrec: unknown key 'dmi'"):
         rows.read_rows("tiny")
 
@@ -121,13 +127,13 @@ def test_a_run_leaves_one_small_file_from_which_its_numbers_can_be_made_again(ti
     assert result.per_query("novelty@10") is None
     assert result.path.stat().st_size < 20_000
     assert str(result.path) in capsys.readouterr().out
-    work = sequence_quality.WORK / "tiny" / "sasrec-seed3"
+    work = command.WORK / "sequences" / "tiny" / "sasrec-seed3"
     assert {each.name for each in work.iterdir()} == {"log.jsonl", "model"}
 
 
 def test_a_killed_run_goes_on_to_the_same_numbers_and_counts_all_its_seconds(tiny, monkeypatch):
     whole = run_of("sasrec").content
-    results.place_of("tiny", "sasrec", 0).unlink()
+    results.place_of(tiny, "sasrec", 0).unlink()
     real = measure.Spent.log
 
     def killed(self, message, numbers=None):
@@ -139,7 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers_and_counts_all_its_seconds(tin
         patch.setattr(measure.Spent, "log", killed)
         with pytest.raises(KeyboardInterrupt):
             sequence_quality.main(["run", "sasrec", "tiny"])
-    work = sequence_quality.WORK / "tiny" / "sasrec-seed0"
+    work = command.WORK / "sequences" / "tiny" / "sasrec-seed0"
     (before,) = [json.loads((work / "spent.json").read_text())]
     resumed = run_of("sasrec", "--resume").content
     assert resumed["metrics"] == whole["metrics"]
@@ -147,15 +153,15 @@ def test_a_killed_run_goes_on_to_the_same_numbers_and_counts_all_its_seconds(tin
     assert resumed["curve"]["loss"] == whole["curve"]["loss"]
     assert resumed["training"]["processes"] == 2
     assert resumed["training"]["fit_seconds"] > before["fit_seconds"]
-    stamp = results.place_of("tiny", "sasrec", 0).stat().st_mtime_ns
+    stamp = results.place_of(tiny, "sasrec", 0).stat().st_mtime_ns
     run_of("sasrec", "--resume")
-    assert results.place_of("tiny", "sasrec", 0).stat().st_mtime_ns == stamp, "what is there is not done again"
+    assert results.place_of(tiny, "sasrec", 0).stat().st_mtime_ns == stamp, "what is there is not done again"
 
 
 def test_a_wrong_row_is_an_error_of_one_line_and_leaves_nothing(tiny, capsys):
     assert sequence_quality.main(["run", "sasrc", "tiny"]) == 1
     assert capsys.readouterr().err.startswith("error: Unknown row 'sasrc'")
-    assert not sequence_quality.WORK.exists()
+    assert not command.WORK.exists()
 
 
 @given(st.lists(st.integers(0, 65_535), max_size=50))
@@ -189,9 +195,9 @@ def answers(targets, users=None, unknown=None):
     return trial, trial.entry("fixed", Fixed())
 
 
-def kept(*given, **more):
+def kept(*given, ranked_by="ndcg@10", **more):
     trial, entry = answers(*given, **more)
-    content = json.loads(json.dumps({"per_query": results.kept_of_queries(entry, trial)}))
+    content = json.loads(json.dumps({"per_query": results.kept_of_queries(entry, trial, ranked_by)}))
     return entry, results.Result(Path("result.json"), content)
 
 
@@ -207,11 +213,14 @@ def test_of_a_single_target_the_rank_is_kept_and_zero_is_farther():
     assert results.decoded(with_unknown.content["per_query"]["values"]).tolist() == [1, 0]
 
 
-def test_of_several_targets_ndcg_is_kept():
-    entry, result = kept([[0, 4], [3], [1, 2, 5]])
-    assert result.content["per_query"]["what"] == "ndcg@10"
-    assert result.per_query("ndcg@10") == pytest.approx(entry.per_query["ndcg@10"], abs=1 / 65_535)
+@pytest.mark.parametrize("metric", ["ndcg@10", "recall@2"])
+def test_of_several_targets_the_metric_that_ranks_the_rows_is_kept(metric):
+    entry, result = kept([[0, 4], [3], [1, 2, 5]], ranked_by=metric)
+    assert result.content["per_query"]["what"] == metric
+    assert result.per_query(metric) == pytest.approx(entry.per_query[metric], abs=1 / 65_535)
     assert result.per_query("hit@10") is None
+    with pytest.raises(ValueError, match=r"recall@20 is kept, so k must hold its k; it is \(2, 10\)"):
+        kept([[0, 4], [3]], ranked_by="recall@20")
 
 
 def test_how_often_each_user_asks_is_kept_where_somebody_asks_twice():
@@ -268,7 +277,7 @@ def result_of(
             "values": results.encoded(np.array(values)),
         },
     }
-    path = results.place_of(data, row, seed)
+    path = results.place_of(rows.read_rows(data), row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
@@ -283,7 +292,7 @@ def test_rows_are_ranked_by_the_mean_over_their_seeds_and_compared_user_by_user(
     for seed in (0, 1):
         result_of("sasrec", seed, good[seed])
         result_of("popular", seed, bad[seed])
-    found = results.read_results("tiny")
+    found = results.read_results(tiny)
     ranked = standings.standings(tiny, found)
     assert [each.row for each in ranked] == ["sasrec", "popular"]
     ours, theirs = (np.mean([[gain(rank) for rank in seed] for seed in both], axis=0) for both in (good, bad))
@@ -303,7 +312,7 @@ def test_named_pairs_are_corrected_together_with_that_of_the_best(tiny):
     for row, least, most in (("sasrec", 0, 3), ("popular", 4, 11), ("other", 0, 8)):
         result_of(row, 0, rng.integers(least, most, 150))
     named = tiny.model_copy(update={"pairs": (("popular", "other"), ("popular", "absent"))})
-    found = standings.pairs(named, standings.standings(named, results.read_results("tiny")))
+    found = standings.pairs(named, standings.standings(named, results.read_results(tiny)))
     assert [(each.ahead, each.behind) for each in found] == [("sasrec", "other"), ("other", "popular")]
     assert [each.p_holm for each in found] == holm(np.array([each.p for each in found])).tolist()
 
@@ -321,7 +330,7 @@ def test_claims_are_held_against_what_is_measured(tiny):
         rows.Claim(words="of a metric that is not kept", metric="hit@50", gain=0.1, **of),
     ]
     claiming = tiny.model_copy(update={"claims": tuple(claims)})
-    ranked = standings.standings(claiming, results.read_results("tiny"))
+    ranked = standings.standings(claiming, results.read_results(tiny))
     found = standings.gains(claiming, ranked)
     assert [(each.claim.words, each.verdict) for each in found] == [
         ("more", "holds"),
@@ -340,7 +349,7 @@ def test_the_queries_of_a_user_change_sign_together(tiny):
     # One user has nearly all queries, so there is no telling the rows apart.
     result_of("sasrec", 0, [1] * 50 + [0, 3, 0, 3], sizes=[50, 1, 1, 1, 1])
     result_of("popular", 0, [0] * 50 + [3, 0, 3, 0], sizes=[50, 1, 1, 1, 1])
-    (pair,) = standings.pairs(tiny, standings.standings(tiny, results.read_results("tiny")))
+    (pair,) = standings.pairs(tiny, standings.standings(tiny, results.read_results(tiny)))
     assert pair.difference > 0.9
     assert pair.p > 0.5
 
@@ -353,22 +362,22 @@ def test_results_that_do_not_belong_together_are_refused(tiny, other, message):
     result_of("sasrec", 0, [1, 2])
     result_of("sasrec", 1, [1, 2], **other)
     with pytest.raises(ValueError, match=message) as caught:
-        results.read_results("tiny")
+        results.read_results(tiny)
     assert "sasrec-seed1.json" in str(caught.value)
 
 
 def test_the_page_says_what_is_reached_what_is_short_and_what_is_not_measured(tiny):
-    (rows.ROWS / "tiny.yaml").write_text(TINY + "pairs: [[sasrec, popular]]\n")
-    text = page.page()
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY + "pairs: [[sasrec, popular]]\n")
+    text = sequences_page.content()
     assert "`sasrec` is to be compared with `popular`: not measured yet." in text
     assert "Not measured yet: `popular`, `sasrec`." in text
     assert "The best row is to reach ndcg@10 2.000: not measured yet." in text
     result_of("sasrec", 0, [1, 2, 0, 3], best_epoch=4, best_score=0.5)
-    text = page.page()
+    text = sequences_page.content()
     mean = np.mean([gain(rank) for rank in (1, 2, 0, 3)])
     assert f"`sasrec` has {mean:.4f}, ndcg@10 is short by {2 - mean:.4f}." in text
-    (rows.ROWS / "tiny.yaml").write_text(TINY.replace("ndcg@10: 2.0", f"ndcg@10: {mean + 1e-5}"))
-    assert f"`sasrec` has {mean:.4f}, ndcg@10 is short by less than 0.0001." in page.page()
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY.replace("ndcg@10: 2.0", f"ndcg@10: {mean + 1e-5}"))
+    assert f"`sasrec` has {mean:.4f}, ndcg@10 is short by less than 0.0001." in sequences_page.content()
     assert "`sasrec` was measured with other settings than those in the rows" in text
     assert "| `sasrec` | 1 | 0.7500 [" in text
     assert "Not measured yet: `popular`." in text
@@ -376,39 +385,40 @@ def test_the_page_says_what_is_reached_what_is_short_and_what_is_not_measured(ti
     assert "threads 1 | – |" in text
     commit = "0123456789ab-dirty"
     result_of("sasrec", 0, [1, 2, 0, 3], fingerprint=tiny.fingerprint("sasrec"), rmse=0.91, commit=commit)
-    (rows.ROWS / "tiny.yaml").write_text(TINY.replace("ndcg@10: 2.0", "ndcg@10: 0.1"))
-    text = page.page()
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY.replace("ndcg@10: 2.0", "ndcg@10: 0.1"))
+    text = sequences_page.content()
     assert f"`sasrec` has {mean:.4f}, reached." in text
     assert "| rating rmse |" in text and "| 0.9100 |" in text
     assert "| `0123456` + |" in text
     assert "other settings" not in text
 
 
-def test_the_page_says_what_was_tried_and_how_ratings_compare_with_factorisation(tiny, monkeypatch):
-    monkeypatch.setattr(page, "RESULTS", results.RESULTS)
-    (rows.ROWS / "tiny.yaml").write_text(TINY + "tried: [half of it, all of it]\n")
+def test_the_page_says_what_was_tried_and_how_ratings_compare_with_factorisation(tiny):
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY + "tried: [half of it, all of it]\n")
     kept = {"command": "python biased.py", "rmse": {"train": 1.0, "all before the targets": 0.9}}
-    path = results.RESULTS.parent / "biased_mf-tiny.json"
+    path = results.RESULTS / "biased_mf-tiny.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept))
     result_of("sasrec", 0, [1, 2, 0, 3])
-    assert "error of ratings" not in page.page()
-    assert "- Tried: half of it\n- Tried: all of it\n" in page.page()
+    assert "error of ratings" not in sequences_page.content()
+    assert "- Tried: half of it\n- Tried: all of it\n" in sequences_page.content()
     for error, verdict in ((0.89, "reached"), (0.95, "not reached")):
         result_of("sasrec", 0, [1, 2, 0, 3], rmse=error)
-        assert "1.0000 of the same train and 0.9000 if it also learns" in page.page()
-        assert f"`sasrec` {error:.4f}, {verdict} (`python biased.py`)." in page.page()
+        assert "1.0000 of the same train and 0.9000 if it also learns" in sequences_page.content()
+        assert f"`sasrec` {error:.4f}, {verdict} (`python biased.py`)." in sequences_page.content()
 
 
 def test_a_measured_row_stands_in_the_table(tiny):
     content = run_of("popular").content
-    text = page.page()
+    text = sequences_page.content()
     assert f"| `popular` | 1 | {content['metrics']['hit@10']['mean']:.4f} [" in text
     assert content["protocol"]["digest"] in text
 
 
 def test_the_page_of_results_is_what_the_kept_results_give():
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run python benchmarks/sequence_quality.py table"
+    assert sequence_quality.STUDY.page.read_text(encoding="utf-8") == sequences_page.content(), (
+        "run python benchmarks/sequence_quality.py table"
+    )
 
 
 # Searching

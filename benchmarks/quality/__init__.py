@@ -1,1 +1,1 @@
-"""The tables of sequence models: which rows there are, how a result is kept, and how results become a page."""
+"""Tables of quality: which rows there are, how a result is kept, and how results become a page; a study each."""

@@ -37,7 +37,7 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         work: A folder of this row and seed alone.
         command: What made the result, to be told in it.
     """
-    path, settings, recipe = place_of(rows.name, row, run.seed), rows.settings(row), rows.recipe
+    path, settings, recipe = place_of(rows, row, run.seed), rows.settings(row), rows.recipe
     if run.resume and path.exists() and read_result(path).content["fingerprint"] == rows.fingerprint(row):
         run.log(f"{path} is there already, of the same settings")
         return path
@@ -84,7 +84,7 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         "metrics": _metrics(entry),
         "rating_rmse": rounded(rating_error(model, loaded.data, trial.holdout, run.log)),
         "recommend_seconds": entry.recommend_seconds,
-        "per_query": kept_of_queries(entry, trial),
+        "per_query": kept_of_queries(entry, trial, rows.ranked_by),
     }
     write_result(path, content)
     forget(work)

@@ -1,82 +1,24 @@
-"""docs/results-sequences.md from the results that are kept, so that no table is written by hand."""
+"""A page of results from those that are kept, so that no table is written by hand."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sequence_speed_tables
 
 from foretaste.evaluation.checks import p_in_words
 from foretaste.evaluation.intervals import Interval
 from quality.results import RESULTS, Result, read_results
-from quality.rows import BEST, Reach, Rows, names, read_rows
-from quality.standings import METRIC, Gain, Pair, Standing, gains, pairs, standings
+from quality.rows import BEST, RETRIEVAL, SEQUENCES, Reach, Rows, names, read_rows
+from quality.standings import Gain, Pair, Standing, gains, pairs, standings
 
-PAGE = Path(__file__).parents[2] / "docs" / "results-sequences.md"
-SPEED = RESULTS.parent / "sequence_speed.json"
-HEAD = """# Results of sequence models
-
-Made by `python benchmarks/sequence_quality.py table` from `benchmarks/results/sequences/DATA/ROW-seedN.json` (settings,
-learning curve, costs and the rank of every target are in there) and from `cold_users-DATA.json`, `eight_bit-DATA.json`
-and `sequence_speed.json` in `benchmarks/results`. The whole catalogue is ranked, ties count against the model. Epochs,
-and whatever was searched, were chosen on validation. Means over seeds; in brackets 95 % bootstrap intervals over users,
-each with the mean over the seeds; sd is that of ndcg@10 over seeds. Tests between rows flip the signs of users'
-differences, Holm-corrected over the pairs of a data set. Seconds are of the machines named. Code is the commit
-that fitted a row, with + where some file differed from it, and – where a result is older than that this is kept.
-"""
+SCRIPTS = {SEQUENCES: "sequence_quality.py", RETRIEVAL: "retrieval_quality.py"}
 
 
-def write_page() -> Path:
-    PAGE.write_text(page(), encoding="utf-8")
-    return PAGE
-
-
-def page() -> str:
-    sections = [section(read_rows(name), read_results(name)) for name in names()]
-    for name, told in (("cold_users", cold_users), ("eight_bit", eight_bit)):
-        found = sorted(RESULTS.parent.glob(f"{name}-*.json"))
-        sections += [told(json.loads(path.read_text(encoding="utf-8"))) for path in found]
-    if SPEED.exists():
-        sections.append(sequence_speed_tables.markdown(json.loads(SPEED.read_text(encoding="utf-8"))))
-    return "\n".join([HEAD, *sections])
-
-
-def cold_users(content: Mapping[str, Any]) -> str:
-    """The section of people whom training never met, from what cold_users.py found."""
-    data, shown = content["data"], list(next(iter(content["rows"].values())))
-    lines = [f"## People never met in training: {data['name']}", "", f"`{content['command']}`", "", content["protocol"]]
-    lines += ["", f"ndcg@10 of {content['people']:,} people by the number of events shown:", ""]
-    lines += ["| model | " + " | ".join(shown) + " |", "|" + "---|" * (1 + len(shown))]
-    for name, of in content["rows"].items():
-        values = [
-            with_interval(Interval(*(of[each][METRIC][end] for end in ("mean", "low", "high")), 0)) for each in shown
-        ]
-        lines.append(f"| {name} | " + " | ".join(values) + " |")
-    lines.append("")
-    for pair in content["ndcg@10 differences"]:
-        ahead, behind = pair["pair"]
-        lines.append(
-            f"- {ahead} against {behind}, {pair['shown']} shown: {pair['mean']:+.4f} "
-            f"[{pair['low']:+.4f}, {pair['high']:+.4f}], {p_in_words(pair['p_holm'])} (Holm)."
-        )
-    return "\n".join([*lines, ""])
-
-
-def eight_bit(content: Mapping[str, Any]) -> str:
-    """The section of what 8-bit weights cost, from what eight_bit.py found."""
-    found = content["results"]
-    whole, small = found["rows"]["float32"], found["rows"]["int8"]
-    loss = found["loss"]
-    return (
-        f"## 8-bit weights: {found['model']} on {found['data']}\n\n`{content['command']}`\n\n"
-        f"- {METRIC} over {found['queries']:,} queries: {whole[METRIC]['mean']:.4f} in float32, "
-        f"{small[METRIC]['mean']:.4f} in int8; lost {loss[METRIC]:.5f} [{loss['low']:.5f}, {loss['high']:.5f}]; "
-        f"{found['shared_of_10']:.2f} of 10 items are the same.\n"
-        f"- Weights: {whole['weights_bytes'] / 2**20:.2f} MiB and {small['weights_bytes'] / 2**20:.2f} MiB. They are "
-        "multiplied out before they are used, so an answer takes no less time.\n"
-    )
+def page(study: str, head: str, further: Sequence[str] = ()) -> str:
+    """The page of a study: what it is, a section per data set, and what else was measured."""
+    rows = [read_rows(name, study) for name in names(study)]
+    return "\n".join([head, *(section(each, read_results(each)) for each in rows), *further])
 
 
 def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
@@ -88,7 +30,7 @@ def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
     found = [
         *reached(rows, ranked),
         *rating_floor(rows, ranked),
-        *(compared(pair, ranked) for pair in pairs(rows, ranked)),
+        *(compared(pair, ranked, rows.ranked_by) for pair in pairs(rows, ranked)),
         *changed(rows, ranked),
     ]
     unmeasured = [pair for pair in rows.pairs if not set(pair) <= set(results)]
@@ -118,7 +60,7 @@ def about(rows: Rows, result: Result) -> Iterator[str]:
     dataset, protocol = result.content["dataset"], result.content["protocol"]
     counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in dataset["counts"].items())
     users = "" if result.sizes is None else f" of {len(result.sizes):,} users"
-    yield f"`python benchmarks/sequence_quality.py run ROW {rows.name} --seed N`"
+    yield f"`python benchmarks/{SCRIPTS[rows.study]} run ROW {rows.name} --seed N`"
     yield ""
     yield f"Data `{dataset['fingerprint']}`, split `{protocol['digest']}`: {counts}."
     yield " ".join([*protocol["sentences"], *protocol["leaks"]])
@@ -126,7 +68,7 @@ def about(rows: Rows, result: Result) -> Iterator[str]:
 
 
 def table(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
-    metrics = list(dict.fromkeys([*rows.headline, METRIC]))
+    metrics = list(dict.fromkeys([*rows.headline, rows.ranked_by]))
     costs = ("validation", "best epoch", "fit min", "events/s", "peak MB", "parameters", "measured on", "code")
     errors = {each.row: mean_of([seed.content for seed in each.results], "rating_rmse") for each in ranked}
     rated = any(error is not None for error in errors.values())
@@ -169,7 +111,7 @@ def reached(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
 
 def rating_floor(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
     """How the ratings that rows guess compare with those of biased factorisation, where that was measured."""
-    path = RESULTS.parent / f"biased_mf-{rows.name}.json"
+    path = RESULTS / f"biased_mf-{rows.name}.json"
     rated = [each for each in ranked if mean_of([seed.content for seed in each.results], "rating_rmse") is not None]
     if not path.exists() or not rated:
         return
@@ -204,11 +146,11 @@ def _gap(lacking: float) -> str:
     return f"{lacking:.4f}" if lacking >= 0.00005 else "less than 0.0001"
 
 
-def compared(pair: Pair, ranked: Sequence[Standing]) -> str:
+def compared(pair: Pair, ranked: Sequence[Standing], metric: str) -> str:
     seeds = {each.row: len(each.results) for each in ranked}
     words = "is above" if pair.p_holm < 0.05 else "is not distinguishable from"
     return (
-        f"`{pair.ahead}` {words} `{pair.behind}` on {METRIC}: {pair.difference:+.4f} "
+        f"`{pair.ahead}` {words} `{pair.behind}` on {metric}: {pair.difference:+.4f} "
         f"[{pair.low:+.4f}, {pair.high:+.4f}], {p_in_words(pair.p_holm)} "
         f"({seeds[pair.ahead]} and {seeds[pair.behind]} seeds)."
     )

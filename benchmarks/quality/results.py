@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from foretaste.evaluation import Entry, Trial
 from foretaste.evaluation.metrics import METRICS, measured
 from foretaste.ragged import Ragged
+from quality.rows import Rows
 
-RESULTS = Path(__file__).parents[1] / "results" / "sequences"
+RESULTS = Path(__file__).parents[1] / "results"
 ENCODING = "unsigned 16-bit integers, little-endian, zlib, base64"
 MOST = 65_535
 DIGITS = 6  # significant digits that are kept of a number
@@ -57,33 +58,33 @@ class Result:
         return self.content["metrics"].get(metric, {}).get("mean") if values is None else float(values.mean())
 
 
-def place_of(data: str, row: str, seed: int) -> Path:
-    return RESULTS / data / f"{row}-seed{seed}.json"
+def place_of(rows: Rows, row: str, seed: int) -> Path:
+    return RESULTS / rows.study / rows.name / f"{row}-seed{seed}.json"
 
 
 def read_result(path: Path) -> Result:
     return Result(path, json.loads(path.read_text(encoding="utf-8")))
 
 
-def read_results(data: str) -> dict[str, list[Result]]:
+def read_results(of: Rows) -> dict[str, list[Result]]:
     """Row -> its results, by seed.
 
     Raises:
         ValueError: The results are not of one protocol, or those of a row not of one setting.
     """
-    found = [read_result(path) for path in (RESULTS / data).glob("*.json")]
+    found = [read_result(path) for path in (RESULTS / of.study / of.name).glob("*.json")]
     found.sort(key=lambda each: (each.row, each.content["seed"]))
-    _check_equal(found, "protocol", "digest", f"{data}: these results were not judged on the same queries")
+    _check_equal(found, "protocol", "digest", f"{of.name}: these results were not judged on the same queries")
     rows: dict[str, list[Result]] = {}
     for result in found:
         rows.setdefault(result.row, []).append(result)
     for row, results in rows.items():
-        _check_equal(results, "fingerprint", None, f"{data}: the seeds of {row} have different settings")
+        _check_equal(results, "fingerprint", None, f"{of.name}: the seeds of {row} have different settings")
     return rows
 
 
-def kept_of_queries(entry: Entry, trial: Trial) -> dict[str, Any]:
-    """What is kept of every query: the rank of the only target, or else ndcg@10."""
+def kept_of_queries(entry: Entry, trial: Trial, ranked_by: str) -> dict[str, Any]:
+    """What is kept of every query: the rank of the only target, or else the metric by which rows are ranked."""
     queries, unknown = trial.holdout.queries, trial.holdout.unknown
     targets = trial.holdout.targets.lengths + (0 if unknown is None else unknown)
     kept: dict[str, Any] = {"encoding": ENCODING, "queries": len(trial.holdout), "queries_of_users": None}
@@ -96,9 +97,9 @@ def kept_of_queries(entry: Entry, trial: Trial) -> dict[str, Any]:
         ranks = np.zeros(len(reciprocal), np.int64)
         ranks[reciprocal > 0] = np.rint(1 / reciprocal[reciprocal > 0])
         return {**kept, "what": "rank", "within": largest, "zero": "farther", "values": encoded(ranks)}
-    if 10 not in trial.k:
-        raise ValueError(f"With several targets per query ndcg@10 is kept, so k must hold 10; it is {trial.k}.")
-    return {**kept, "what": "ndcg@10", "scale": MOST, "values": encoded(np.rint(entry.per_query["ndcg@10"] * MOST))}
+    if ranked_by not in entry.per_query:
+        raise ValueError(f"With several targets per query {ranked_by} is kept, so k must hold its k; it is {trial.k}.")
+    return {**kept, "what": ranked_by, "scale": MOST, "values": encoded(np.rint(entry.per_query[ranked_by] * MOST))}
 
 
 def encoded(values: NDArray[Any]) -> str:

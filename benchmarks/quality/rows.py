@@ -1,4 +1,4 @@
-"""The rows: one YAML file per data set beside this one, with the protocol, the models, and what they are to reach."""
+"""The rows: a folder of YAML files per study, one per data set: the protocol, the models, what they are to reach."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from foretaste.recommender import Settings
 from foretaste.split import SplitSettings
 
 ROWS = Path(__file__).parent
+SEQUENCES, RETRIEVAL = "sequences", "retrieval"  # the studies
 BEST = "best"  # in ``reach``: whichever row is ahead
 RECIPE = ("data", "split", "models", "evaluation")
 
@@ -55,10 +56,13 @@ class Rows(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    study: str
     title: str
     recipe: Recipe
     headline: tuple[str, ...] = ("hit@10", "ndcg@10")
     """The metrics that the table shows."""
+    ranked_by: str = "ndcg@10"
+    """The metric by which rows are ranked and compared; it is kept of every query."""
     reach: Mapping[str, Reach] = {}
     """Row, or "best", -> what it is to reach."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -108,24 +112,24 @@ class Rows(BaseModel):
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def names() -> list[str]:
+def names(study: str = SEQUENCES) -> list[str]:
     """The data sets that have rows."""
-    return sorted(path.stem for path in ROWS.glob("*.yaml"))
+    return sorted(path.stem for path in (ROWS / study).glob("*.yaml"))
 
 
-def read_rows(name: str) -> Rows:
-    """The rows of a data set.
+def read_rows(name: str, study: str = SEQUENCES) -> Rows:
+    """The rows of a data set in a study.
 
     Raises:
         UnknownName: It has none.
         ConfigError: Something in the file is wrong.
     """
-    if name not in names():
-        raise UnknownName("data set", name, names())
-    path = ROWS / f"{name}.yaml"
+    if name not in names(study):
+        raise UnknownName("data set", name, names(study))
+    path = ROWS / study / f"{name}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe = {"name": name, **{key: content.pop(key) for key in RECIPE if key in content}}
-    rows = validated(Rows, {"recipe": recipe, **content}, str(path))
+    rows = validated(Rows, {"study": study, "recipe": recipe, **content}, str(path))
     for row in rows.recipe.models:
         rows.settings(row)  # a misspelt setting shows now, not after an hour
     return rows

@@ -10,7 +10,6 @@ from foretaste.evaluation.intervals import Interval, bootstrap, holm, paired_tes
 from quality.results import Result
 from quality.rows import Claim, Rows
 
-METRIC = "ndcg@10"  # by which rows are ranked and compared
 SEED = 0  # of resampling and of sign flips
 
 
@@ -21,11 +20,8 @@ class Standing:
     row: str
     results: Sequence[Result]
     metrics: Mapping[str, Interval]  # ends are None where the values of single queries are not kept
-    spread: float | None  # standard deviation of ndcg@10 over the seeds, n - 1; None for one seed
-
-    @property
-    def mean(self) -> float:
-        return self.metrics[METRIC].mean or 0.0
+    mean: float  # of the metric by which rows are ranked
+    spread: float | None  # its standard deviation over the seeds, n - 1; None for one seed
 
 
 @dataclass(frozen=True)
@@ -59,12 +55,13 @@ class Gain:
 
 def standings(rows: Rows, results: Mapping[str, Sequence[Result]]) -> list[Standing]:
     """The measured rows, best first."""
-    names = dict.fromkeys([METRIC, *rows.headline])
+    names = dict.fromkeys([rows.ranked_by, *rows.headline])
     found = []
     for row, seeds in results.items():
         metrics = {name: _over_seeds(seeds, name) for name in names}
-        means = [each.mean(METRIC) or 0.0 for each in seeds]
-        found.append(Standing(row, seeds, metrics, float(np.std(means, ddof=1)) if len(means) > 1 else None))
+        means = [each.mean(rows.ranked_by) or 0.0 for each in seeds]
+        spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        found.append(Standing(row, seeds, metrics, metrics[rows.ranked_by].mean or 0.0, spread))
     return sorted(found, key=lambda each: -each.mean)
 
 
@@ -77,7 +74,8 @@ def pairs(rows: Rows, ranked: Sequence[Standing]) -> list[Pair]:
     if not asked:
         return []
     seeds = {each.row: each.results for each in ranked}
-    differences = [_averaged(seeds[ahead], METRIC) - _averaged(seeds[behind], METRIC) for ahead, behind in asked]
+    of = {row: _averaged(seeds[row], rows.ranked_by) for pair in asked for row in pair}
+    differences = [of[ahead] - of[behind] for ahead, behind in asked]
     sizes = ranked[0].results[0].sizes
     low, high = bootstrap(np.stack([of_users(each, sizes) for each in differences], 1), seed=SEED)
     # A user's sum is what changes sign as a whole: the queries of one user are no independent trials.

@@ -1,0 +1,31 @@
+"""Measure graph, content and retrieval models, a row on a data set with a seed at a time, and make the page of tables.
+
+python benchmarks/retrieval_quality.py run ROW DATA [--seed N] [--threads T] [--data-dir DIR] [--resume]
+python benchmarks/retrieval_quality.py table
+
+The rows stand in benchmarks/quality/retrieval/DATA.yaml. A run leaves
+benchmarks/results/retrieval/DATA/ROW-seedN.json, and under runs/retrieval/ the model, a log, and while it lasts what it
+needs to be gone on with. The page is docs/results-retrieval.md.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from quality import command
+
+
+def _page() -> str:
+    from quality.retrieval_page import content
+
+    return content()
+
+
+STUDY = command.Study("retrieval", "retrieval_quality.py", __doc__ or "", command.DOCS / "results-retrieval.md", _page)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return command.main(STUDY, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

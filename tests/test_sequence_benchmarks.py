@@ -25,6 +25,7 @@ from foretaste.vocab import Vocab
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # the scripts there import each other by name
 sequence_quality = import_module("sequence_quality")
+retrieval_quality = import_module("retrieval_quality")
 sequence_search = import_module("sequence_search")
 sequence_speed = import_module("sequence_speed")
 sequence_speed_tables = import_module("sequence_speed_tables")
@@ -53,9 +54,6 @@ search:
 """
 
 
-AGAIN = "run python benchmarks/sequence_quality.py table"
-
-
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A data set of rows in a folder of its own, where results and work go too."""
@@ -80,13 +78,15 @@ def run_of(row, *more):
 # Rows
 
 
-@pytest.mark.parametrize("name", rows.names())
-def test_the_rows_of_every_data_set_can_be_read_and_what_they_are_to_reach_is_in_the_table(name):
-    found = rows.read_rows(name)
+@pytest.mark.parametrize(
+    ("study", "name"), [(study, name) for study in (rows.SEQUENCES, rows.RETRIEVAL) for name in rows.names(study)]
+)
+def test_the_rows_of_every_data_set_can_be_read_and_what_they_are_to_reach_is_in_the_table(study, name):
+    found = rows.read_rows(name, study)
     assert found.name == name
     assert set(found.search) <= set(found.recipe.models)
     for reach in found.reach.values():
-        assert set(reach.at_least) <= {*found.headline, "ndcg@10"}
+        assert set(reach.at_least) <= {*found.headline, found.ranked_by}
 
 
 def test_the_fingerprint_follows_what_the_numbers_depend_on(tiny):

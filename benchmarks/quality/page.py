@@ -104,7 +104,7 @@ def reached(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
     for row, reach in rows.reach.items():
         standing = ranked[0] if row == BEST and ranked else by_row.get(row)
         who = "The best row" if row == BEST else f"`{row}`"
-        wanted = " and ".join(f"{metric} {least:.3f}" for metric, least in reach.at_least.items())
+        wanted = " and ".join(f"{metric} {_goal(least)}" for metric, least in reach.at_least.items())
         printed = f" (in print: {reach.in_print})" if reach.in_print else ""
         yield f"{who} is to reach {wanted}{printed}: {verdict(standing, reach)}."
 
@@ -125,6 +125,10 @@ def rating_floor(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
         f"and {of_all:.4f} if it also learns the validation events, which ours read as history: {told}, {best} "
         f"(`{content['command']}`)."
     )
+
+
+def _goal(least: float) -> str:
+    return f"{least:.3f}" if round(least, 3) == least else f"{least:.4f}"
 
 
 def verdict(standing: Standing | None, reach: Reach) -> str:

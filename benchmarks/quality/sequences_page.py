@@ -50,10 +50,12 @@ def cold_users(content: Mapping[str, Any]) -> str:
     lines.append("")
     for pair in content["ndcg@10 differences"]:
         ahead, behind = pair["pair"]
+        share = pair["mean"] / content["rows"][behind][str(pair["shown"])][METRIC]["mean"]
         lines.append(
             f"- {ahead} against {behind}, {pair['shown']} shown: {pair['mean']:+.4f} "
-            f"[{pair['low']:+.4f}, {pair['high']:+.4f}], {p_in_words(pair['p_holm'])} (Holm)."
+            f"[{pair['low']:+.4f}, {pair['high']:+.4f}], {share:+.0%}, {p_in_words(pair['p_holm'])} (Holm)."
         )
+    lines.append("- Claimed of the enhanced model over the plain one: 25 % more for new people.")
     return "\n".join([*lines, ""])
 
 

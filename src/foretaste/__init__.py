@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
     from foretaste.models.gru4rec import GRU4Rec
     from foretaste.models.hstu import HSTU
+    from foretaste.models.hybrid import Hybrid
+    from foretaste.models.item2vec import Item2Vec
     from foretaste.models.itemknn import ItemKNN
+    from foretaste.models.lightgcn import LightGCN
     from foretaste.models.popular import Popular
     from foretaste.models.recentpopular import RecentPopular
     from foretaste.models.sasrec import SASRec
@@ -48,7 +51,10 @@ _HOME = {
     "HSTU": "models.hstu",
     "Holdout": "query",
     "Impressions": "dataset",
+    "Hybrid": "models.hybrid",
+    "Item2Vec": "models.item2vec",
     "ItemKNN": "models.itemknn",
+    "LightGCN": "models.lightgcn",
     "Leaderboard": "evaluation",
     "MODELS": "models",
     "Model": "recommender",
@@ -88,9 +94,12 @@ __all__ = [
     "ForetasteError",
     "GRU4Rec",
     "Holdout",
+    "Hybrid",
     "Impressions",
+    "Item2Vec",
     "ItemKNN",
     "Leaderboard",
+    "LightGCN",
     "Model",
     "Needs",
     "Popular",

@@ -35,6 +35,7 @@ FAST: dict[str, Settings] = {
     "als": MODELS["als"](dim=8, epochs=4),
     "item2vec": MODELS["item2vec"](dim=16, batch_size=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "lightgcn": MODELS["lightgcn"](dim=16, layers=2, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
+    "twotower": MODELS["twotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "sasrec": MODELS["sasrec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "bert4rec": MODELS["bert4rec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "enhancedbert4rec": MODELS["enhancedbert4rec"](
@@ -72,6 +73,7 @@ SETTING_NAMES = {
         *("masked_item_weight", "next_item_weight", "stride", "teacher", "distillation_weight", "temperature"),
         *("user_embedding", "user_dropout", "rating_weight", "preference_weight"),
         *("window", "in_order", "recent", "subsample"),
+        *("hidden", "user_features", "history_dropout", "hard_negatives"),
         *("layer_weights", "similarity", "l2", "batch_size"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),
     },

@@ -13,12 +13,14 @@ from foretaste.models import (
     BERT4Rec,
     EnhancedBERT4Rec,
     GRU4Rec,
+    Hybrid,
     Item2Vec,
     ItemKNN,
     LightGCN,
     Popular,
     RecentPopular,
     SASRec,
+    TwoTower,
 )
 from foretaste.run import Run
 from foretaste.train import TrainPlan
@@ -43,8 +45,10 @@ COLLABORATIVE = {
     "ease": EASE(l2=1.0),
     "als": ALS(dim=2, epochs=20),  # the board has two sorts of people, hence two dimensions
     "lightgcn": GRAPH,
+    "twotower": TwoTower(dim=8, batch_size=128, plan=TrainPlan(epochs=15, lr=0.02)),
     "item2vec": Item2Vec(dim=8, subsample=None, plan=TrainPlan(epochs=20, lr=0.02)),
 }
+COLLABORATIVE["hybrid"] = Hybrid(models={"ease": EASE(l2=1.0), "als": COLLABORATIVE["als"]})
 ALL = {"popular": Popular(), "recentpopular": RecentPopular(), **COLLABORATIVE, **NETS}
 ALL["bert4rec"] = MASKED.for_epochs(6)  # where nothing is to be learned from order, a few suffice
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from foretaste.models.popular import Popular
     from foretaste.models.recentpopular import RecentPopular
     from foretaste.models.sasrec import SASRec
+    from foretaste.models.twotower import TwoTower
     from foretaste.query import Holdout, Queries, TopK
     from foretaste.recommender import Model, Recommender, Settings
     from foretaste.run import Run
@@ -65,6 +66,7 @@ _HOME = {
     "Recommender": "recommender",
     "Run": "run",
     "SASRec": "models.sasrec",
+    "TwoTower": "models.twotower",
     "Settings": "recommender",
     "Shop": "simulate",
     "Table": "catalog",
@@ -113,6 +115,7 @@ __all__ = [
     "Table",
     "TopK",
     "TrainPlan",
+    "TwoTower",
     "evaluate",
     "load",
     "read_events",

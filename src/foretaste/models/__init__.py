@@ -14,6 +14,7 @@ from foretaste.models.lightgcn import LightGCN
 from foretaste.models.popular import Popular
 from foretaste.models.recentpopular import RecentPopular
 from foretaste.models.sasrec import SASRec
+from foretaste.models.twotower import TwoTower
 from foretaste.recommender import Settings
 
 __all__ = ["MODELS", "model_settings"]
@@ -21,7 +22,7 @@ __all__ = ["MODELS", "model_settings"]
 FAMILIES = (
     (Popular, RecentPopular),
     (ItemKNN, EASE, ALS),
-    (Item2Vec, LightGCN),
+    (Item2Vec, LightGCN, TwoTower),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
     (Hybrid,),
 )

@@ -1,0 +1,362 @@
+"""Two towers: a network for people and one for items, trained against the other items of a batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from foretaste.catalog import Table
+from foretaste.dataset import Dataset, Needs
+from foretaste.eight_bit import arrays_of, load_arrays
+from foretaste.errors import DataError, MissingData
+from foretaste.iterative import IterativeSettings
+from foretaste.losses import sampled_softmax
+from foretaste.mishaps import weights_explained
+from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows
+from foretaste.query import Holdout, Queries
+from foretaste.ragged import PAD, Ragged
+from foretaste.recommender import About
+from foretaste.run import Run
+from foretaste.sampling import Negatives
+from foretaste.scoring import VectorModel
+from foretaste.sequential import item_embedding
+from foretaste.side_inputs import UserColumns
+from foretaste.storage import part, prefixed
+from foretaste.train import TrainPlan, device_of
+from foretaste.vocab import Vocab
+
+__all__ = ["HistoryPairBatches", "HistoryPairs", "TwoTower", "TwoTowerModel"]
+
+ANSWERED_TOGETHER = 8192  # queries
+HARD_FROM = 100  # of the best items that a person has not met, hard negatives are drawn
+USERS, COLUMNS, NET = "known_users", "user_columns", "net"
+
+
+class TwoTower(IterativeSettings):
+    """The score of a person and an item is the cosine of what two networks make of them.
+
+    The person's side is the mean of the vectors of the items of their history, with (by option) a vector of their own
+    and what is known of them; the item's side is a vector per item, with (by option) what the catalogue says of it.
+    To either a network of ``hidden`` layers adds its part. Trained by the softmax of each pair's positive item against
+    the positive items of the other pairs and ``negatives`` drawn ones, each logit corrected by the logarithm of how
+    often its item was to be expected among them (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus
+    Item Recommendations", RecSys 2019, eq. 5); ``hard_negatives`` adds, for each pair, some of the hundred best items
+    that the person has not met, looked up anew before each epoch.
+
+    The item that is to be found is left out of the history that it is looked for with; ``in_order`` gives a history
+    only what came before it. Reading a history as a mean of vectors, so that anybody can ask, is that of Covington et
+    al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016, section 3.2.
+
+    Differs from these: both towers begin as the plain vectors, which their layers learn to change; the positive's own
+    logit is not corrected, as it is always present; the expected counts are known from the data, not estimated from
+    the stream; the history has the same item vectors as the item's side.
+    """
+
+    dim: PositiveInt = 64
+    hidden: tuple[PositiveInt, ...] = ()
+    """Widths of the hidden layers of each tower."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Within the hidden layers."""
+    length: PositiveInt = 200
+    """How many events of a history are read: the latest ones; without ``in_order``, while training, any."""
+    in_order: bool = False
+    """Learn from what came before each event alone. Needs order."""
+    item_features: bool = False
+    """Add to each item's vector what the catalogue says of it: categories, words, numbers. Needs item features."""
+    user_features: bool = False
+    """Read what is known of people: names, codes, ages. Needs user features."""
+    user_embedding: bool = False
+    """Add a learned vector of the user; who was not met in training has none."""
+    user_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """The share of the pairs that are learned from without the user's vector, like those of strangers."""
+    history_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """The share of the pairs that are learned from without a history, like those of newcomers; only where something
+    else is known of people."""
+    temperature: PositiveFloat = 0.1
+    """The loss sees cosines divided by this."""
+    negatives: PositiveInt | None = None
+    """Drawn for a batch beside its own items; None: as many as the batch has pairs."""
+    negatives_alpha: NonNegativeFloat = 0.0
+    """They are drawn by popularity to this power."""
+    hard_negatives: NonNegativeInt = 0
+    """For each pair; they cost a look at the whole catalogue per epoch and person."""
+    batch_size: PositiveInt | None = None
+    """Pairs per step. None: a hundredth of an epoch, at least 1,024 and at most 8,192."""
+    plan: TrainPlan = TrainPlan(epochs=100, lr=3e-3, patience=5)
+
+    @property
+    def required(self) -> Needs:
+        needed = self.needs
+        for wanted, need in (
+            (self.in_order, Needs.ORDER),
+            (self.item_features, Needs.ITEM_FEATURES),
+            (self.user_features, Needs.USER_FEATURES),
+        ):
+            needed |= need if wanted else Needs.NOTHING
+        return needed
+
+    def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoTowerModel":
+        about, people = About.of(train), Table(len(train.users)) if train.catalog is None else train.catalog.users
+        columns = UserColumns.of(people) if self.user_features else UserColumns({})
+        if self.user_features and not len(columns):
+            raise MissingData(
+                f"user_features: no column of the users of {train.name} groups them: {', '.join(people) or 'none'}."
+            )
+        pairs = self._pairs(train)
+        torch.manual_seed(run.seed_of("twotower", "weights"))
+        with weights_explained("twotower"):
+            net = TwoTowerNet(self, about, len(train.users), columns, np.bincount(train.item[pairs]))
+        model = TwoTowerModel(self, about, net, run, columns, train.users)
+        codes = columns.codes(people, len(train.users))
+        size = self.batch_size or int(np.clip(len(pairs) // 100, 1024, 8192))
+
+        def batches(epoch: int) -> HistoryPairBatches:
+            rng = run.rng("twotower", "batches", epoch)
+            hard = model.best_unmet(train) if self.hard_negatives and epoch else None
+            return HistoryPairBatches(self, train, pairs, codes, size, hard, rng)
+
+        self.learn(model, net, batches, net.losses, train, validation, run)
+        return model
+
+    def _pairs(self, train: Dataset) -> NDArray[np.int64]:
+        """The events that are learned from: each user and item once, or, in order, all but the first of each user."""
+        if self.in_order:
+            pairs = np.setdiff1d(np.arange(len(train)), train.offsets[:-1])
+            if not len(pairs):
+                raise DataError(f"{train.name} has no user with two events, so TwoTower has nothing to predict.")
+            return pairs
+        met = train.user.astype(np.int64) * len(train.items) + train.item
+        return np.asarray(np.unique(met, return_index=True)[1])
+
+    def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "TwoTowerModel":
+        columns, users = UserColumns.from_arrays(part(state, COLUMNS)), Vocab.from_arrays(part(state, USERS))
+        net = TwoTowerNet(self, about, len(users), columns, np.ones(len(about.items)))
+        load_arrays(net, part(state, NET))
+        return TwoTowerModel(self, about, net.eval(), Run(), columns, users)
+
+    def memory_needed(self, counts: Mapping[str, int]) -> int:
+        vectors = counts["items"] + (counts["users"] if self.user_embedding else 0)
+        batch = self.batch_size or 8192
+        # Weights, gradient, two moments, the best copy; the histories of a batch; a chunk of logits.
+        return 4 * self.dim * (5 * vectors + 6 * batch) + 16 * batch * self.length + 2**26 + 24 * counts["events"]
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryPairs:
+    """People with what they had met, and what they met beside that."""
+
+    user: Tensor  # (pairs,) users of training
+    features: Tensor  # (pairs, features) codes; PAD = missing
+    history: Tensor  # (total,) items of all pairs, one after another
+    offsets: Tensor  # (pairs + 1,) where the history of each begins
+    positive: Tensor  # (pairs,)
+    hard: Tensor  # (any,) hard negatives
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+class HistoryPairBatches(Sequence[HistoryPairs]):
+    """One epoch of the pairs in random order, built when asked for.
+
+    Args:
+        pairs: The events that are learned from.
+        codes: (users, features) what is known of each user.
+        size: Pairs in a batch.
+        hard: (users, any) items to draw hard negatives from, PAD where there are fewer. None: there are none.
+        rng: Of this epoch.
+    """
+
+    def __init__(
+        self,
+        settings: TwoTower,
+        train: Dataset,
+        pairs: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        size: int,
+        hard: NDArray[np.int32] | None,
+        rng: np.random.Generator,
+    ) -> None:
+        self._settings, self._train, self._codes, self._size, self._hard = settings, train, codes, size, hard
+        self._pairs = rng.permutation(pairs)
+        self._items = train.item
+        if not settings.in_order:  # so that the last events of a row are any of it
+            self._items = train.item[np.lexsort((rng.random(len(train)), train.user))]
+        # The draws of each batch have a seed of their own, as batches may be asked for in any order.
+        self._seeds = rng.integers(2**63, size=len(self))
+
+    def __len__(self) -> int:
+        return -(-len(self._pairs) // self._size)
+
+    def __getitem__(self, number: int) -> HistoryPairs:  # type: ignore[override]
+        if not 0 <= number < len(self):
+            raise IndexError(f"There is no batch {number} of {len(self)}.")
+        pairs = self._pairs[number * self._size : (number + 1) * self._size]
+        user, positive = self._train.user[pairs], self._train.item[pairs]
+        history = self._before(pairs, user) if self._settings.in_order else self._beside(user, positive)
+        hard = self._hard_of(user, np.random.default_rng(self._seeds[number]))
+        arrays = (user, self._codes[user], history.values, history.offsets, positive, hard)
+        return HistoryPairs(*(torch.from_numpy(each.astype(np.int64)) for each in arrays))
+
+    def _before(self, pairs: NDArray[np.int64], user: NDArray[np.int32]) -> Ragged:
+        """The latest events before each pair's."""
+        begin = np.maximum(self._train.offsets[user], pairs - self._settings.length)
+        lengths = pairs - begin
+        ends = np.cumsum(lengths)
+        places = np.arange(ends[-1]) + np.repeat(begin - (ends - lengths), lengths)
+        return Ragged.from_lengths(self._items[places], lengths)
+
+    def _beside(self, user: NDArray[np.int32], positive: NDArray[np.int32]) -> Ragged:
+        """Any events of each user, without those of the pair's own item."""
+        rows = Ragged(self._items, self._train.offsets).take(user).last(self._settings.length + 1)
+        return rows.where(rows.values != np.repeat(positive, rows.lengths)).last(self._settings.length)
+
+    def _hard_of(self, user: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
+        if self._hard is None:
+            return np.empty(0, np.int64)
+        drawn = rng.integers(self._hard.shape[1], size=(len(user), self._settings.hard_negatives))
+        found = self._hard[user[:, None], drawn].ravel()
+        return np.asarray(found[found != PAD], np.int64)
+
+
+class TwoTowerNet(nn.Module):
+    """The vectors of items and users, and the two towers over them."""
+
+    def __init__(
+        self,
+        settings: TwoTower,
+        about: About,
+        users: int,
+        columns: UserColumns,
+        learned_from: NDArray[np.integer] | NDArray[np.floating],
+    ) -> None:
+        """Args: learned_from, how many pairs have each item, up to the last that any has."""
+        super().__init__()
+        self.settings = settings
+        counts = np.zeros(len(about.items))
+        counts[: len(learned_from)] = learned_from
+        self._in_batch = Negatives(counts, 1.0)
+        self._negatives = Negatives(about.popularity, settings.negatives_alpha)
+        self.items = item_embedding(about, settings.dim, settings.item_features)
+        nn.init.normal_(self.items.weight, std=settings.dim**-0.5)
+        self.users = nn.Parameter(torch.zeros(users, settings.dim)) if settings.user_embedding else None
+        sizes = [len(names) for names in columns.names.values()]
+        self.features = FeatureEmbedding(sizes, settings.dim) if sizes else None
+        self.item_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
+        self.user_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
+
+    def losses(self, batch: HistoryPairs) -> dict[str, Tensor]:
+        settings, device = self.settings, batch.positive.device
+        count = settings.negatives or len(batch)
+        drawn = self._negatives.draw(count, device)
+        # Only what the batch meets is put through the towers, so a step does not grow with the catalogue.
+        met = torch.cat([batch.history, batch.positive, drawn, batch.hard])
+        needed, place = torch.unique(met, return_inverse=True)
+        history, others = place.split([len(batch.history), len(met) - len(batch.history)])
+        inputs = self.items(needed)
+        known = torch.rand(len(batch), device=device) >= settings.user_dropout
+        user = batch.user.masked_fill(~known, PAD)
+        pooled = mean_of_rows(inputs, history, batch.offsets)
+        if self.users is not None or self.features is not None:
+            read = torch.rand(len(batch), 1, device=device) >= settings.history_dropout
+            pooled = pooled * read.to(pooled.dtype)
+        states = self.people(pooled, user, batch.features)
+        expected = torch.logaddexp(self._in_batch.log_odds(len(batch)), self._negatives.log_odds(count)).to(device)
+        expected[batch.hard] = expected[batch.hard].clamp(min=0)  # these are there once at the least
+        states = nn.functional.normalize(states.float(), dim=1) / settings.temperature
+        items = nn.functional.normalize(self.item_tower(inputs).float(), dim=1)
+        positive = others[: len(batch)]
+        return {"in-batch softmax": sampled_softmax(states, items, positive, others, expected[needed])}
+
+    def people(self, pooled: Tensor, user: Tensor, features: Tensor) -> Tensor:
+        """(rows, dim) the side of people, not yet of length 1.
+
+        Args:
+            pooled: (rows, dim) the means of their histories.
+            user: (rows,) users of training; PAD = strangers.
+            features: (rows, features) codes; PAD = missing.
+        """
+        if self.users is not None:
+            own = nn.functional.embedding(user.clamp(min=0), self.users)
+            pooled = pooled + own * (user != PAD).unsqueeze(1).to(own.dtype)
+        if self.features is not None:
+            pooled = pooled + self.features(features)
+        return torch.as_tensor(self.user_tower(pooled))
+
+    def item_vectors(self) -> Tensor:
+        """(items, dim) of length 1."""
+        return nn.functional.normalize(self.item_tower(self.items.vectors()).float(), dim=1)
+
+
+class TwoTowerModel(VectorModel):
+    """Two towers, fitted; it knows the users of training by their outside identifiers."""
+
+    settings: TwoTower
+
+    def __init__(
+        self, settings: TwoTower, about: About, net: TwoTowerNet, run: Run, columns: UserColumns, users: Vocab
+    ) -> None:
+        super().__init__(settings, about)
+        self.net, self.columns, self.users = net, columns, users
+        self._run = run
+
+    @property
+    def parameters(self) -> int:
+        return sum(weights.numel() for weights in self.net.parameters())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        users = self.users if self.settings.user_embedding else Vocab(np.empty(0, np.int64))
+        return {
+            **prefixed(NET, arrays_of(self.net)),
+            **prefixed(COLUMNS, self.columns.arrays()),
+            **prefixed(USERS, users.arrays()),
+        }
+
+    def best_unmet(self, train: Dataset) -> NDArray[np.int32]:
+        """(users, at most 100) the best items that each user of training has not met, as the weights are now."""
+        return self.recommend(Queries.of_users(train), HARD_FROM).items
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        training = self.net.training
+        self.net.to(device_of(self._run)).eval()
+        with torch.inference_mode():
+            yield
+        self.net.train(training)
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        with self._answering():
+            return np.asarray(self.net.item_vectors().cpu().numpy())
+
+    def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
+        """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
+        readable = self._readable(queries)
+        history = readable.history.last(self.settings.length)
+        codes = self.columns.codes(queries.user_features, len(queries))
+        user = np.full(len(queries), PAD, np.int32)
+        if queries.user is not None and self.settings.user_embedding:
+            user = self.users.renumbered(queries.user, None if self.histories is None else self.histories.users)
+        known = (history.lengths > 0) | (codes != PAD).any(1) | (user != PAD)
+        vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
+        asked = np.flatnonzero(known)
+        device = device_of(self._run)
+        with self._answering():
+            table = self.net.items.vectors()
+            for start in range(0, len(asked), ANSWERED_TOGETHER):
+                rows = asked[start : start + ANSWERED_TOGETHER]
+                read = history.take(rows)
+                items, offsets = (torch.from_numpy(each.astype(np.int64)) for each in (read.values, read.offsets))
+                pooled = mean_of_rows(table, items.to(device), offsets.to(device))
+                beside = (torch.from_numpy(each[rows].astype(np.int64)).to(device) for each in (user, codes))
+                found = nn.functional.normalize(self.net.people(pooled, *beside).float(), dim=1)
+                vectors[rows] = found.cpu().numpy()
+        return vectors

@@ -1,0 +1,69 @@
+"""Towers: what is known of somebody or something, put together to one vector."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from foretaste.nets.dropout import Dropout
+from foretaste.ragged import PAD
+
+__all__ = ["FeatureEmbedding", "Tower", "mean_of_rows"]
+
+
+class Tower(nn.Module):
+    """A vector, and what hidden layers add to it; at first they add nothing, so that learning begins from the vector.
+
+    Args:
+        dim: Of the vector.
+        beside: How many numbers are known beside it.
+        hidden: The widths of the layers; without any, only a matrix stands between what goes in and what is added.
+    """
+
+    def __init__(self, dim: int, beside: int, hidden: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = dim + beside
+        for size in hidden:
+            layers += [nn.Linear(width, size), nn.GELU(), Dropout(dropout)]
+            width = size
+        last = nn.Linear(width, dim)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, vectors: Tensor, beside: Tensor | None = None) -> Tensor:
+        """(rows, dim) from vectors (rows, dim) and what is known beside them (rows, beside)."""
+        known = vectors if beside is None else torch.cat([vectors, beside.to(vectors.dtype)], 1)
+        return torch.as_tensor(vectors + self.layers(known))
+
+
+class FeatureEmbedding(nn.Module):
+    """The sum of a vector per feature of a row; each feature has one for "missing" too.
+
+    Args:
+        sizes: How many names each feature has.
+    """
+
+    first: Tensor
+
+    def __init__(self, sizes: Sequence[int], dim: int) -> None:
+        super().__init__()
+        first = torch.tensor([0, *(size + 1 for size in sizes)]).cumsum(0)
+        self.register_buffer("first", first[:-1], persistent=False)
+        self.weight = nn.Parameter(torch.empty(int(first[-1]), dim))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """(rows, dim) for codes (rows, features); PAD = missing."""
+        return nn.functional.embedding(codes - PAD + self.first, self.weight).sum(1)
+
+
+def mean_of_rows(vectors: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
+    """(rows, dim) the mean of the vectors (items, dim) of each row's items; zero for a row without any.
+
+    Args:
+        items: (total,) of all rows, one after another.
+        offsets: (rows + 1,) where each row begins, as in ``Ragged``.
+    """
+    return nn.functional.embedding_bag(items, vectors, offsets, mode="mean", include_last_offset=True)

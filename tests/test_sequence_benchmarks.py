@@ -26,7 +26,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # the scripts there import each other by name
 sequence_quality = import_module("sequence_quality")
 retrieval_quality = import_module("retrieval_quality")
-sequence_search = import_module("sequence_search")
+quality_search = import_module("quality_search")
 sequence_speed = import_module("sequence_speed")
 sequence_speed_tables = import_module("sequence_speed_tables")
 command, measure, page, results, rows, sequences_page, standings = (
@@ -64,7 +64,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(sequences_page, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(command, "WORK", tmp_path / "work")
-    monkeypatch.setattr(sequence_search, "OUT", tmp_path / "searches")
+    monkeypatch.setattr(quality_search, "OUT", tmp_path / "searches")
     monkeypatch.setattr(sequences_page, "SPEED", tmp_path / "sequence_speed.json")
     return rows.read_rows("tiny")
 
@@ -429,18 +429,18 @@ def test_a_search_reads_no_test_event(tiny, monkeypatch):
     split = split_data(tiny.recipe, loaded, None)
     blind = SimpleNamespace(train=split.train, validation=split.validation, filter_seen=split.filter_seen)
     monkeypatch.setattr("foretaste.experiment.split_data", lambda *given: blind)
-    train, validation = sequence_search.parts_to_search(tiny, Run(), None)
+    train, validation = quality_search.parts_to_search(tiny, Run(), None)
     assert train is split.train
     assert validation.targets is split.validation.targets
 
 
 def test_a_search_tries_the_row_first_and_goes_on_where_it_stopped(tiny, capsys):
-    out = sequence_search.OUT / "tiny" / "sasrec.jsonl"
-    assert sequence_search.main(["sasrec", "tiny", "--trials", "1", "--threads", "1"]) == 0
+    out = quality_search.OUT / "sequences" / "tiny" / "sasrec.jsonl"
+    assert quality_search.main(["sasrec", "tiny", "--trials", "1", "--threads", "1"]) == 0
     first = out.read_text()
-    assert sequence_search.main(["sasrec", "tiny", "--trials", "3", "--threads", "1"]) == 0
+    assert quality_search.main(["sasrec", "tiny", "--trials", "3", "--threads", "1"]) == 0
     assert out.read_text().startswith(first)
-    trials = sequence_search.read_trials(out)
+    trials = quality_search.read_trials(out)
     assert [each["trial"] for each in trials] == [0, 1, 2]
     assert trials[0]["changes"] == {}
     for trial in trials[1:]:
@@ -448,32 +448,32 @@ def test_a_search_tries_the_row_first_and_goes_on_where_it_stopped(tiny, capsys)
         assert 0.001 <= trial["changes"]["plan.lr"] <= 0.01
         assert trial["validation"] == max(trial["scores"])
     assert "3 trials" in capsys.readouterr().out
-    assert sequence_search.drawn(tiny, "sasrec", 2) == trials[2]["changes"]
+    assert quality_search.drawn(tiny, "sasrec", 2) == trials[2]["changes"]
     assert trials[1]["changes"] != trials[2]["changes"]
 
 
 def test_a_trial_that_cannot_be_fitted_is_told_and_the_search_goes_on(tiny, tmp_path):
     wrong = tiny.model_copy(update={"search": {"sasrec": {"heads": (3,)}}})
     out = tmp_path / "trials.jsonl"
-    sequence_search.search(wrong, "sasrec", 2, Run(), None, out)
-    first, second = sequence_search.read_trials(out)
+    quality_search.search(wrong, "sasrec", 2, Run(), None, out)
+    first, second = quality_search.read_trials(out)
     assert first["error"] is None
     assert "dim (8) must be a multiple of heads (3)" in second["error"]
     assert second["validation"] is None
 
 
 def test_a_model_without_epochs_is_searched_by_its_one_score(tiny, tmp_path):
-    sequence_search.search(tiny, "popular", 1, Run(), None, tmp_path / "trials.jsonl")
-    (trial,) = sequence_search.read_trials(tmp_path / "trials.jsonl")
+    quality_search.search(tiny, "popular", 1, Run(), None, tmp_path / "trials.jsonl")
+    (trial,) = quality_search.read_trials(tmp_path / "trials.jsonl")
     assert trial["scores"] == [trial["validation"]] and trial["validation"] > 0
 
 
 def test_a_trial_is_behind_when_its_best_is_below_the_median_of_the_others():
     earlier = [[0.1, 0.2, 0.3, 0.9], [0.1, 0.2, 0.4], [0.1, 0.5, 0.2], [0.6, 0.1, 0.1]]
-    assert sequence_search.behind([0.1, 0.2, 0.44], earlier)
-    assert not sequence_search.behind([0.1, 0.46, 0.2], earlier)
-    assert not sequence_search.behind([0.0, 0.0], earlier), "too early to tell"
-    assert not sequence_search.behind([0.0] * 3, earlier[:3]), "too few to compare with"
+    assert quality_search.behind([0.1, 0.2, 0.44], earlier)
+    assert not quality_search.behind([0.1, 0.46, 0.2], earlier)
+    assert not quality_search.behind([0.0, 0.0], earlier), "too early to tell"
+    assert not quality_search.behind([0.0] * 3, earlier[:3]), "too few to compare with"
 
 
 # Speed

@@ -1,11 +1,11 @@
 """Search the settings of a row by validation alone: no test event is read.
 
-python benchmarks/sequence_search.py ROW DATA --trials N [--threads T] [--data-dir DIR]
+python benchmarks/quality_search.py ROW DATA --trials N [--study retrieval] [--threads T] [--data-dir DIR]
 
-What is drawn from stands under ``search`` in benchmarks/quality/sequences/DATA.yaml. Trial 0 is the row as it is; the
+What is drawn from stands under ``search`` in benchmarks/quality/STUDY/DATA.yaml. Trial 0 is the row as it is; the
 settings of every other trial follow from its number (random search: Bergstra, Bengio, JMLR 2012). A trial whose best
 score so far is below the median of the earlier trials at the same validation is stopped (--complete: never). Each trial
-is a line of benchmarks/results/searches/DATA/ROW.jsonl; trials that are there are not done again.
+is a line of benchmarks/results/searches/STUDY/DATA/ROW.jsonl; trials that are there are not done again.
 """
 
 import argparse
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if given.threads is not None:
         torch.set_num_threads(given.threads)
-    out = OUT / given.data / f"{given.row}.jsonl"
+    out = OUT / given.study / given.data / f"{given.row}.jsonl"
     try:
-        rows = read_rows(given.data)
+        rows = read_rows(given.data, given.study)
         rows.settings(given.row)
         with Console() as console:
             run = Run(device=given.device, threads=given.threads, log=console.log, progress=console.progress)
@@ -194,9 +194,10 @@ def ranked(trials: Sequence[Mapping[str, Any]]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", help="a row of benchmarks/quality/sequences/DATA.yaml")
+    parser.add_argument("row", help="a row of benchmarks/quality/STUDY/DATA.yaml")
     parser.add_argument("data", help="a data set that has rows, such as ml-1m-sasrec")
     parser.add_argument("--trials", type=int, required=True, help="how many trials there are to be in all")
+    parser.add_argument("--study", default="sequences", choices=("sequences", "retrieval"))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", type=Path, help="where published data lies; by default FORETASTE_DATA")

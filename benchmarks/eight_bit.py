@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-queries", type=int, help="a sample of so many queries; by default all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each answers all queries to be timed")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, help="e.g. benchmarks/results/eight_bit-ml-1m-sasrec.json")
+    parser.add_argument("--out", type=Path, help="e.g. benchmarks/results/eight_bit-ml-1m-sasrec-hstu.json")
     return parser
 
 

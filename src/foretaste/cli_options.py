@@ -65,7 +65,7 @@ Threads = Annotated[int | None, typer.Option(help="Threads to compute with, e.g.
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the arithmetic, e.g. bf16; fp16 on a GPU only.")]
 Compile = Annotated[
     bool,
-    typer.Option("--compile", help="Compile the blocks of networks first, which takes a minute or two."),
+    typer.Option("--compile", help="Compile networks first, a minute or two, e.g. for a long fit on a GPU."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors and results, e.g. in a cron job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, e.g. for jq.")]

@@ -16,13 +16,14 @@ METRIC = "ndcg@10"
 SPEED = RESULTS / "sequence_speed.json"
 HEAD = """# Results of sequence models
 
-Made by `python benchmarks/sequence_quality.py table` from `benchmarks/results/sequences/DATA/ROW-seedN.json` (settings,
-learning curve, costs and the rank of every target are in there) and from `cold_users-DATA.json`, `eight_bit-DATA-ROW.json`
-and `sequence_speed.json` in `benchmarks/results`. The whole catalogue is ranked, ties count against the model. Epochs,
-and whatever was searched, were chosen on validation. Means over seeds; in brackets 95 % bootstrap intervals over users,
-each with the mean over the seeds; sd is that of ndcg@10 over seeds. Tests between rows flip the signs of users'
-differences, Holm-corrected over the pairs of a data set. Seconds are of the machines named. Code is the commit
-that fitted a row, with + where some file differed from it, and – where a result is older than that this is kept.
+Made by `python benchmarks/sequence_quality.py table` from `benchmarks/results/sequences/DATA/ROW-seedN.json`
+(settings, learning curve, costs and the rank of every target are in there) and from `cold_users-DATA.json`,
+`eight_bit-DATA-ROW.json` and `sequence_speed.json` in `benchmarks/results`. The whole catalogue is ranked, ties count
+against the model. Epochs, and whatever was searched, were chosen on validation. Means over seeds; in brackets 95 %
+bootstrap intervals over users, each with the mean over the seeds; sd is that of ndcg@10 over seeds. Tests between
+rows flip the signs of users' differences, Holm-corrected over the pairs of a data set. Seconds are of the machines
+named. Code is the commit that fitted a row, with + where some file differed from it, and – where a result is older
+than that this is kept.
 """
 
 

@@ -15,7 +15,7 @@ SOURCE = Path(foretaste.__file__).parent
 LAYERS = """
 errors
 ragged event_order run memory console computing losses averaging train_plan eight_bit
-vocab storage topk fusion sampling exit_codes optimizers
+vocab storage topk fusion ann sampling exit_codes optimizers
 checkpoints
 mishaps
 catalog train

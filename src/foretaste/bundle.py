@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from foretaste.ann import VectorIndex
 from foretaste.catalog import Table
 from foretaste.dataset import EventKinds
 from foretaste.errors import BundleError, UnknownName
@@ -18,6 +19,7 @@ from foretaste.histories import Histories
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
 from foretaste.recommender import About, Model
+from foretaste.scoring import VectorModel
 from foretaste.storage import (
     checksum,
     part,
@@ -42,12 +44,14 @@ def save(model: Model, folder: Path) -> None:
 
     ``model.json`` holds settings, versions, fingerprint, metrics and the checksum of each other file;
     ``weights.safetensors`` the model's arrays, ``catalog.safetensors`` ids, popularity and titles, and
-    ``histories.safetensors``, where there are any, the histories of known users.
+    ``histories.safetensors``, where there are any, the histories of known users, ``index.safetensors`` an index.
     """
     about = model.about
     files = {"weights": model.state(), "catalog": _catalog_arrays(about)}
     if model.histories is not None:
         files["histories"] = _history_arrays(model.histories)
+    if isinstance(model, VectorModel) and model.index is not None:
+        files["index"] = model.index.arrays()
     with staged_folder(folder, marker=INDEX) as aside:
         for name, arrays in files.items():
             write_arrays(aside / f"{name}.safetensors", arrays)
@@ -84,6 +88,8 @@ def load(folder: Path | str) -> Model:
         model = settings.restore(_about(index, files["catalog"]), files["weights"])
         if "histories" in files:
             model.histories = _histories(index, files["histories"])
+        if "index" in files and isinstance(model, VectorModel):
+            model.index = VectorIndex.from_arrays(files["index"])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ValidationError, UnknownName) as error:
         raise BundleError(
             f"{folder / INDEX} does not fit its arrays or this version of Foretaste: {error}. Train and save it again."

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from foretaste.ann import IndexKind
 from foretaste.cli_answers import check_ending, listed, print_table, queries_asked, write_answer
 from foretaste.cli_options import (
     AsJson,
@@ -169,6 +170,10 @@ def train_command(
         bool,
         typer.Option("--eight-bit", help="Keep a network's weights in 8 bits: a quarter of the size, e.g. for an app."),
     ] = False,
+    index: Annotated[
+        IndexKind | None,
+        typer.Option(help="Keep an index of the items and search lists in it, e.g. auto, flat, hnsw or ivf (FAISS)."),
+    ] = None,
     refit: Annotated[
         bool,
         typer.Option("--refit", help="Then fit the chosen number of epochs on everything, e.g. before going live."),
@@ -205,7 +210,7 @@ def train_command(
         console.log(f"data: {data!r}")
         train_bundle(
             chosen, data, out, run, by=validate_by, refit=refit, histories=with_histories, eight_bit=eight_bit,
-            resume=resume,
+            index=index, resume=resume,
         )  # fmt: skip
     print(out)
 

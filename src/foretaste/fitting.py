@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from foretaste.ann import IndexKind, faiss_module
 from foretaste.answers import Protocol, holdout_of_events
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError, DataError, MissingData
@@ -19,6 +20,7 @@ from foretaste.models.popular import FixedRanking, Popular
 from foretaste.query import Holdout
 from foretaste.recommender import Model, Settings
 from foretaste.run import Run
+from foretaste.scoring import VectorModel
 from foretaste.sequential import SequenceModel, SequenceSettings
 from foretaste.split import Split
 from foretaste.split.parts import from_end, impressions_before, part_of_users
@@ -64,6 +66,7 @@ def train_bundle(
     refit: bool = False,
     histories: bool = True,
     eight_bit: bool = False,
+    index: IndexKind | None = None,
     resume: bool = False,
 ) -> Model:
     """Fit on a log, choose the epoch by what is held out, and write the bundle.
@@ -72,14 +75,19 @@ def train_bundle(
         by: What is held out; None: the last event of each user where the order is meant, else nothing.
         refit: Then fit so many epochs on everything, the held-out part included.
         histories: Store the users' histories, of the whole log, in the bundle.
+        index: Keep an index of the items, of this kind, in which lists are searched.
         eight_bit: Keep the weights of a network as int8; the quality that the bundle states is then that of those.
         resume: Go on from the checkpoint that an interrupted fit left beside ``out``.
 
     Raises:
-        ConfigError: ``eight_bit`` is asked of a model that does not read in order.
+        ConfigError: ``eight_bit`` is asked of a model that does not read in order, or ``index`` of one without vectors.
     """
     if eight_bit and not isinstance(settings, SequenceSettings):
         raise ConfigError(f"{settings.called()} keeps no weights in 8 bits; the sequence models do.")
+    if index is not None:
+        faiss_module()  # what is lacking shows now, not after the fit
+        if not settings.by_vectors:
+            raise ConfigError(f"{settings.called()} answers by no vectors, so there is nothing to index.")
     data.require(settings.required, type(settings).__name__)
     check_place(out, marker="model.json")  # a place that cannot be written shows now, not after the fit
     if by is None:
@@ -109,6 +117,8 @@ def train_bundle(
         model.metrics = metrics
     if histories:
         model = model.with_histories(data, run.log)
+    if index is not None and isinstance(model, VectorModel):
+        model = model.with_index(index, log=run.log)
     model.save(out)
     for folder in (checkpoints, checkpoints.with_name(checkpoints.name + "-refit")):
         shutil.rmtree(folder, ignore_errors=True)

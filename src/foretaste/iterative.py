@@ -19,6 +19,7 @@ class IterativeSettings(Settings):
     """The settings of a model that is a network, optimised by ``plan``."""
 
     iterative: ClassVar[bool] = True
+    by_vectors: ClassVar[bool] = True
     lighter: ClassVar[str] = "batch_size or dim"  # what a step takes less memory with
     plan: TrainPlan = TrainPlan()
 

@@ -23,8 +23,10 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["About", "Model", "Recommender", "Settings"]
+__all__ = ["About", "Answer", "Model", "Recommender", "Settings"]
 
+# Items, their scores, and which part answered, as in a ``TopK``.
+Answer = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]
 FALLBACK = "popularity"
 # How much memory the scores of one chunk of queries may take. Beyond 32 MiB glibc gives the memory back to the system
 # after each chunk, and taking it anew costs a fifth of the whole time (benchmarks: evaluation_speed).
@@ -55,6 +57,7 @@ class Settings(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
     needs: ClassVar[Needs] = Needs.NOTHING
     iterative: ClassVar[bool] = False  # validation chooses something, such as the best of its epochs
+    by_vectors: ClassVar[bool] = False  # scores are inner products of vectors, so they can be indexed
 
     @property
     def required(self) -> Needs:
@@ -245,13 +248,8 @@ class Model(ABC):
             raise ConfigError(f"k must be at least 1; it is {k}.")
         asked = self.ask(queries)
         offered = self._offered(items, exclude)
-        width = min(k, len(self.items))
-        scores_of = self._scorer(asked.queries)
-        parts = [_nothing(width)]
-        for chunk in self._chunks(len(asked.queries)):
-            hidden = self._hidden(asked.queries.take(chunk), filter_seen, exclude_kinds)
-            parts.append(self._best(scores_of(chunk), width, hidden, offered))
-        found, scores, source = map(np.concatenate, zip(*parts, strict=True))
+        hidden = self._hidden(asked.queries, filter_seen, exclude_kinds)
+        found, scores, source = self._answered(asked.queries, min(k, len(self.items)), hidden, offered)
         return TopK(
             found,
             scores,
@@ -273,13 +271,26 @@ class Model(ABC):
 
         save(self, Path(folder))
 
+    def _answered(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
+        """The best k items of each query, by the scores of all items.
+
+        Args:
+            hidden: (queries) items not to be offered to each. None: none.
+            offered: (items,) those that may be offered at all. None: all.
+        """
+        scores_of = self._scorer(queries)
+        answers = (
+            self._best(scores_of(chunk), k, None if hidden is None else hidden.take(chunk), offered)
+            for chunk in self._chunks(len(queries))
+        )
+        found, scores, source = map(np.concatenate, zip(_nothing(k), *answers, strict=True))
+        return found, scores, source
+
     def _scorer(self, queries: Queries) -> "Callable[[slice], torch.Tensor]":
         """From a chunk of the queries to its scores; a model that can do some of the work once for all does it here."""
         return lambda chunk: self._scores(queries.take(chunk))
 
-    def _best(
-        self, scores: "torch.Tensor", k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
+    def _best(self, scores: "torch.Tensor", k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
         """The answer to a chunk of queries from its scores, which are overwritten."""
         from foretaste.topk import best, mask_scores
 
@@ -396,5 +407,5 @@ class Model(ABC):
         return Asked(queries, list(users), unknown_users=unknown)
 
 
-def _nothing(width: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
+def _nothing(width: int) -> Answer:
     return np.empty((0, width), np.int32), np.empty((0, width), np.float32), np.empty((0, width), np.int8)

@@ -53,7 +53,7 @@ OPTIONS = {
     "run": f"--models --seeds --max-queries --data-dir --out --set --resume {HOW}",
     "datasets": "--data-dir --json",
     "validate": f"--items --users {LOG_COLUMNS} --kinds --min-value --json",
-    "train": "--model --out --items --users --validate-by --refit --with-histories --eight-bit --set --resume "
+    "train": "--model --out --items --users --validate-by --refit --with-histories --eight-bit --index --set --resume "
     f"{LOG_COLUMNS} --kinds --min-value {HOW}",
     "recommend": "--user --users --history --queries -k --keep-seen --exclude-kinds --only --exclude --events --out "
     f"--json --quiet {LOG_COLUMNS}",

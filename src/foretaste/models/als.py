@@ -1,7 +1,7 @@
 """Implicit ALS (Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class ALS(Settings):
     Differs from the paper: ``implicit`` solves by conjugate gradients while fitting; the fold-in is exact.
     """
 
+    by_vectors: ClassVar[bool] = True
     dim: PositiveInt = 64
     regularization: PositiveFloat = 0.05
     alpha: PositiveFloat = 1.0

@@ -8,11 +8,13 @@ import pytest
 from foretaste import split
 from foretaste.dataset import Dataset, Impressions
 from foretaste.fitting import fit_chosen, judge_bundle, train_bundle, validation_part
+from foretaste.models.lightgcn import LightGCN
 from foretaste.models.popular import Popular
 from foretaste.models.sasrec import SASRec
 from foretaste.ragged import PAD
 from foretaste.run import Run
 from foretaste.train import TrainPlan
+from foretaste.vocab import Vocab
 
 TINY = SASRec(dim=8, length=8, layers=1, plan=TrainPlan(epochs=3))
 
@@ -62,3 +64,18 @@ def test_users_with_a_single_test_event_are_counted(shop: Dataset) -> None:
     sentence = f"{int((np.diff(events.offsets) == 1).sum())} users with a single test event are not asked"
     assert any(sentence in each for each in board.protocol["sentences"])
     assert any(sentence in each for each in said)
+
+
+def test_people_of_a_test_log_are_known_by_their_names_and_not_by_their_places(shop: Dataset) -> None:
+    """Judged by the last events of some people, a model that knows people says the same however they are numbered."""
+    settings = LightGCN(dim=8, layers=1, layer_weights=(0.9, 0.1), plan=TrainPlan(epochs=10, lr=0.05))
+    model = settings.fit(shop, run=Run(device="cpu")).with_histories(shop)
+    some = shop.where(shop.user >= 40)
+    moved = replace(some, users=Vocab(shop.users.ids.take(np.arange(40, 60))), user=some.user - 40, catalog=None)
+    alone = settings.restore(model.about, model.state())  # it has no histories by which users could be numbered
+    found = []
+    for each, events in ((model, some), (model, moved), (alone, moved)):
+        board = judge_bundle(each, events, "last", (5,), False, (), None, Run())
+        found.append(next(entry.per_query["ndcg@5"] for entry in board.entries if entry.name == "lightgcn"))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])

@@ -16,7 +16,7 @@ from foretaste.bundle import load
 from foretaste.errors import ConfigError, UnknownName
 from foretaste.fitting import fit_chosen
 from foretaste.fusion import comparable, fused
-from foretaste.models import ALS, EASE, Hybrid, ItemKNN, LightGCN, Popular, SASRec
+from foretaste.models import ALS, EASE, Hybrid, ItemKNN, LightGCN, Popular, SASRec, TwoTower
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
 from foretaste.run import Run
@@ -96,6 +96,7 @@ def test_weights_are_found_on_validation_and_the_useless_count_little(taught):
     assert model.training["best_score"] == pytest.approx(ndcg_at_10(model, taught.validation), abs=1e-6)
     assert model.training["best_score"] > ndcg_at_10(equal.fit(taught.train, taught.validation, RUN), taught.validation)
     assert said[-1].startswith("hybrid: weights sasrec ")
+    assert f"on {len(taught.validation)} of {len(taught.validation)} queries" in said[-2]
     assert any("sasrec epoch" in each for each in said)
 
 
@@ -136,6 +137,37 @@ def test_a_bundle_holds_all_parts_and_their_users(shop, tmp_path):
     assert not np.array_equal(held._scores(strangers), held._scores(held.ask(users).queries))
 
 
+def test_a_part_that_does_not_count_answers_nobody(shop):
+    """Who is known to that part alone gets popularity, and not the items in the order of their numbers."""
+    people = TwoTower(dim=8, user_features=True, plan=TrainPlan(epochs=2))
+    parts = {"ease": EASE(l2=20.0), "people": people}
+    newcomers = replace(Queries.of_users(shop, np.arange(3)), history=Ragged.empty(3), user=None)
+    newcomers = replace(newcomers, times=None, kinds=None, values=None, session_start=None)
+    none = Hybrid(models=parts, weights={"ease": 1.0, "people": 0.0}).fit(shop, run=RUN)
+    assert (none.recommend(newcomers, k=5).source == 1).all()
+    some = Hybrid(models=parts, weights={"ease": 1.0, "people": 0.1}).fit(shop, run=RUN)
+    assert (some.recommend(newcomers, k=5).source == 0).all()
+
+
+def test_a_killed_hybrid_goes_on_and_leaves_nothing_behind(taught, tmp_path):
+    whole = Hybrid(models={"graph": LightGCN(dim=8, plan=TrainPlan(epochs=4)), "ease": EASE(l2=20.0)})
+    folder, seen = tmp_path / "c", []
+
+    def stop(message, numbers=None):
+        seen.append(message)
+        if "epoch 2/" in message:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        whole.fit(taught.train, taught.validation, replace(RUN, checkpoints=folder, log=stop))
+    assert [each.name for each in folder.iterdir()] == ["graph"]
+    said = []
+    run = replace(RUN, checkpoints=folder, resume=True, log=lambda message, numbers=None: said.append(message))
+    resumed, expected = whole.fit(taught.train, taught.validation, run), whole.fit(taught.train, taught.validation, RUN)
+    assert any(message.startswith("resumed after epoch 1") for message in said)
+    assert all(np.array_equal(expected.state()[name], array) for name, array in resumed.state().items())
+
+
 def test_likeness_is_that_of_the_parts_that_know_any(shop):
     weights = {"popular": 0.9, "ease": 0.1}
     model = Hybrid(models={"popular": {}, "ease": {"l2": 20.0}}, weights=weights).fit(shop, run=RUN)
@@ -162,9 +194,11 @@ def test_settings_are_written_and_read_with_the_model_of_each_part():
         ({"models": {"ease": {}}}, "a hybrid is of at least two models"),
         ({"models": {"ease": {"l3": 1}, "als": {}}}, "ease.l3: Extra inputs are not permitted"),
         ({"weights": {"als": 1.0}}, "weights are of als; the models are itemknn, als"),
-        ({"weights": {"als": 1.0, "itemknn": -1.0}}, "weights must not be negative"),
+        ({"weights": {"als": 1.0, "itemknn": -1.0}}, "weights must be numbers from 0 on, and one must be above 0"),
         ({"normalization": "max"}, "min_max"),
+        ({"weights": {"als": float("nan"), "itemknn": 1.0}}, "weights must be numbers from 0 on"),
         ({"models": 3}, "valid dictionary"),
+        ({"models": {"a/b": {"model": "als"}, "ease": {}}}, "a label is of letters, digits.*one is 'a/b'"),
     ],
 )
 def test_wrong_settings_are_refused(wrong, message):

@@ -74,7 +74,8 @@ def untrained(shop):
         settings = FAST.model_copy(update={"similarity": "dot", "temperature": 1.0, **changes})
         met, about = shop.matrix(binary=True), About.of(shop)
         graph = MetGraph(met, settings.weights_of_layers())
-        net = LightGCNNet(settings, graph, Unmet(*met.nonzero(), len(shop.items)), about)
+        unmet = Unmet(*met.nonzero(), len(shop.items)) if settings.loss == "bpr" else None
+        net = LightGCNNet(settings, graph, about.popularity, unmet)
         return net, LightGCNModel(settings, about, net.answers(), shop.users)
 
     return build
@@ -91,6 +92,22 @@ def test_a_user_of_training_is_answered_by_what_was_learned_and_a_stranger_lacks
     np.testing.assert_allclose(model.query_vectors(known), users, rtol=1e-4, atol=1e-6)
     own = net.graph.weights[0] * net.users.detach().numpy()
     np.testing.assert_allclose(model.query_vectors(replace(known, user=None)), users - own, rtol=1e-4, atol=1e-6)
+
+
+def test_who_met_nothing_in_training_brings_nothing_of_their_own(shop):
+    model = FAST.fit(shop.where(shop.user < 50), run=RUN)
+    asked = Queries.of_users(shop, np.arange(50, 60))
+    assert np.array_equal(model.query_vectors(asked), model.query_vectors(replace(asked, user=None)))
+    known = Queries.of_users(shop, np.arange(10))
+    assert not np.allclose(model.query_vectors(known), model.query_vectors(replace(known, user=None)))
+
+
+def test_the_softmax_is_over_cosines_divided_by_the_temperature(untrained):
+    net, _ = untrained(similarity="cosine", temperature=0.2, loss="softmax")
+    batch = Pairs(torch.tensor([0, 3, 3]), torch.tensor([1, 2, 5]))
+    users, items = (torch.nn.functional.normalize(each, dim=1) for each in net.graph(net.users, net.items))
+    expected = torch.nn.functional.cross_entropy(users[batch.anchor] @ items.T / 0.2, batch.positive)
+    torch.testing.assert_close(net.losses(batch)["softmax"], expected)
 
 
 def test_a_user_is_known_by_the_name_and_not_by_the_place_in_other_data(shop, untrained):
@@ -114,7 +131,7 @@ def test_scores_are_cosines_by_default(shop):
 
 
 def test_bpr_is_that_of_the_paper(shop, untrained):
-    net, _ = untrained(loss="bpr", l2=0.5)
+    net, _ = untrained(loss="bpr", l2=0.5, temperature=0.5)
     batch = Pairs(torch.tensor([0, 3, 3]), torch.tensor([1, 2, 5]))
     torch.manual_seed(5)
     losses = net.losses(batch)
@@ -122,7 +139,7 @@ def test_bpr_is_that_of_the_paper(shop, untrained):
     other = net._unmet.draw(batch.anchor)
     users, items = net.graph(net.users, net.items)
     met, unmet = users[batch.anchor] @ items[batch.positive].T, users[batch.anchor] @ items[other].T
-    torch.testing.assert_close(losses["bpr"], -torch.log(torch.sigmoid(met.diag() - unmet.diag())).mean())
+    torch.testing.assert_close(losses["bpr"], -torch.log(torch.sigmoid((met.diag() - unmet.diag()) / 0.5)).mean())
     squares = [(table[rows] ** 2).sum() for table, rows in ((net.users, batch.anchor), (net.items, batch.positive))]
     squares.append((net.items[other] ** 2).sum())
     torch.testing.assert_close(losses["l2"], 0.5 / 2 * sum(squares) / 3)
@@ -141,6 +158,7 @@ def test_each_loss_learns_the_board(loss):
         ({"layers": 2, "layer_weights": (1, 1)}, "layer_weights has 2 weights; 2 layers need 3"),
         ({"loss": "softmax", "negatives": 5}, "negatives are those of loss sampled_softmax; softmax has no such"),
         ({"l2": 0.1}, "l2 is a setting of loss bpr"),
+        ({"loss": "bpr", "negatives_alpha": 0.5}, "negatives_alpha is of loss sampled_softmax; bpr draws by no"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(wrong, message):

@@ -340,8 +340,8 @@ def test_where_memory_ends_the_error_names_the_settings_to_lower(error, tmp_path
     with pytest.raises(TooLarge) as raised:
         fit(plan, loss=loss, run=run, name="toy")
     assert str(raised.value) == (
-        f"toy: out of memory on cpu in epoch 3 ({told}). Lower the size of a batch, or set "
-        f"plan.checkpoint_activations. The checkpoint of epoch 2 is kept in {tmp_path / 'c'}."
+        f"toy: out of memory on cpu in epoch 3 ({told}). Lower the size of a batch. "
+        f"The checkpoint of epoch 2 is kept in {tmp_path / 'c'}."
     )
     whole, _ = fit(plan, net=small_net(dropout=0.4))
     assert torch.equal(weights(fit(plan, net=small_net(dropout=0.4), run=run)[0]), weights(whole))

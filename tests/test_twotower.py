@@ -8,10 +8,10 @@ import torch
 import worlds
 
 from foretaste.catalog import Category, Table
-from foretaste.dataset import Needs
+from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError, MissingData
 from foretaste.models.twotower import HistoryPairBatches, TwoTower, TwoTowerNet
-from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows
+from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
@@ -49,14 +49,13 @@ def test_each_user_and_item_is_learned_from_once_and_left_out_of_the_history(sho
     assert set(pairs) == met
 
 
-def test_in_order_a_history_is_what_came_before(shop):
+def test_in_order_a_history_is_what_came_before_and_not_the_item_itself(shop):
     settings, seen = with_(in_order=True, length=3), 0
     for batch in batches_of(shop, settings):
         for user, positive, history in zip(batch.user.tolist(), batch.positive.tolist(), rows_of(batch), strict=True):
             own = shop.item[shop.user == user].tolist()
-            assert any(
-                own[place] == positive and own[max(0, place - 3) : place] == history for place in range(1, len(own))
-            )
+            before = [own[max(0, place - 4) : place] for place in range(1, len(own)) if own[place] == positive]
+            assert history in [[item for item in each if item != positive][-3:] for each in before]
             seen += 1
     assert seen == len(shop) - 60
 
@@ -106,16 +105,57 @@ def test_the_loss_is_the_softmax_of_the_papers_with_logits_corrected_by_what_was
     tower = net.user_tower
     counts = np.bincount(shop.item, minlength=15)
     expected = 4 * counts / counts.sum() + 5 / 15
-    expected[9] = max(expected[9], 1.0)
+    expected[9] += 4  # one for each pair
     total = 0.0
     there = torch.cat([batch.positive, drawn, batch.hard])
     for history, positive in zip(rows_of(batch), batch.positive.tolist(), strict=True):
-        state = torch.nn.functional.normalize(tower(net.items.weight[history].mean(0, keepdim=True)), dim=1)[0]
+        state = unit(tower(net.items.weight[history].mean(0, keepdim=True)))[0]
         logits = items @ state / 0.5
         others = [int(each) for each in there if int(each) != positive]
         against = [logits[each] - float(np.log(expected[each])) for each in others]
         total = total - torch.log_softmax(torch.stack([logits[positive], *against]), 0)[0]
     torch.testing.assert_close(found, total / 4, rtol=1e-4, atol=1e-5)
+
+
+def test_of_somebody_of_whom_nothing_is_known_nothing_is_learned(shop):
+    """A user with a single item has no history beside it; without bounds the gradient of such a row would be huge."""
+    net = TwoTowerNet(with_(hidden=(6,)), About.of(shop), 60, UserColumns({}), np.bincount(shop.item))
+    whole = next(iter(batches_of(shop, FAST, size=8)))
+    row = Ragged(whole.history.numpy(), whole.offsets.numpy())
+    empty = row.where(row.row_of_value() != 2)
+    batch = replace(whole, history=torch.from_numpy(empty.values), offsets=torch.from_numpy(empty.offsets))
+    torch.manual_seed(1)
+    found = net.losses(batch)["in-batch softmax"]
+    found.backward()
+    assert all(float(each.grad.abs().max()) < 100 for each in net.parameters() if each.grad is not None)
+    alone = replace(batch, history=batch.history[:0], offsets=torch.zeros_like(batch.offsets))
+    assert net.losses(alone)["in-batch softmax"].item() == 0.0
+
+
+def test_a_huge_history_takes_no_more_than_is_read(shop):
+    user, item = np.repeat([0, 1], [50_000, 3]), np.concatenate([np.arange(50_000) % 4000, [1, 2, 3]])
+    huge = Dataset.from_arrays(Vocab(np.arange(2)), Vocab(np.arange(4000)), user, item)
+    batch = next(iter(batches_of(huge, with_(length=20), size=512)))
+    assert len(batch.history) <= 512 * 20
+
+
+def test_a_users_vector_is_left_out_of_a_share_of_the_pairs(shop):
+    settings = with_(user_embedding=True, user_dropout=0.9, history_dropout=0.0)
+    net = TwoTowerNet(settings, About.of(shop), 60, UserColumns({}), np.bincount(shop.item))
+    told = []
+    people = net.people
+    net.people = lambda pooled, user, features: told.append(user) or people(pooled, user, features)
+    for batch in batches_of(shop, settings, size=64):
+        net.losses(batch)
+    assert 0.8 < float((torch.cat(told) == PAD).float().mean()) < 0.97
+
+
+def test_who_met_nothing_in_training_has_no_vector_that_could_answer(shop):
+    settings = with_(user_embedding=True, plan=TrainPlan(epochs=2, lr=0.05))
+    model = settings.fit(shop.where(shop.user < 50), run=RUN)
+    nobody = Queries(Ragged.empty(60), user=np.arange(60, dtype=np.int32))
+    known = ~np.isnan(model.query_vectors(nobody)).any(1)
+    assert known[:50].all() and not known[50:].any()
 
 
 def test_hard_negatives_are_of_the_best_that_a_person_has_not_met(shop):

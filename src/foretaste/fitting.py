@@ -19,7 +19,7 @@ from foretaste.evaluation import Entry, Leaderboard, Trial
 from foretaste.models.popular import FixedRanking, Popular
 from foretaste.query import Holdout
 from foretaste.recommender import Model, Settings
-from foretaste.run import Run
+from foretaste.run import Run, silent
 from foretaste.scoring import VectorModel
 from foretaste.sequential import SequenceModel, SequenceSettings
 from foretaste.split import Split
@@ -175,13 +175,15 @@ def judge_bundle(
 ) -> Leaderboard:
     """A bundle beside the popularity that it was fitted on, judged by test events."""
     holdout = holdout_of_events(model, events, protocol)
+    known = _met_before(model, events) if protocol == "later" else 0
+    if protocol == "last":
+        model = model.with_histories(events, silent)  # the queries number their users as the test log does
     trial = Trial.of(
         holdout, k=k, filter_seen=filter_seen, exclude_kinds=exclude_kinds, max_queries=max_queries, seed=run.seed
     )
     rows: dict[str, Model] = {model.name: model}
     if model.name != "popular":
         rows["popular"] = FixedRanking(Popular(), model.about, model.about.popularity)
-    known = _met_before(model, events) if protocol == "later" else 0
     sentences = [f"Every user's test events are judged {protocol!r}: " + SENTENCES[protocol]]
     alone = int((np.diff(events.offsets) == 1).sum())
     if protocol == "last" and alone:

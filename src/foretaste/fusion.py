@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Normalization", "comparable", "fused"]
+__all__ = ["Normalization", "added", "comparable", "fused"]
 
 Normalization = Literal["min_max", "z_score", "rank", "reciprocal_rank"]
 FIRST = 60  # added to ranks before their reciprocal is taken, so that the first few are worth nearly the same
@@ -44,13 +44,23 @@ def comparable(scores: Tensor, how: Normalization) -> Tensor:
 
 
 def fused(scores: Sequence[Tensor], weights: Sequence[float], how: Normalization) -> Tensor:
-    """(rows, items) the weighted sum of comparable scores; -inf where no model knows anything of an item.
+    """(rows, items) the weighted sum of comparable scores; -inf where no model that counts knows anything of an item.
 
     Args:
         scores: Of each model, (rows, items).
     """
-    total, known = torch.zeros_like(scores[0]), torch.zeros_like(scores[0], dtype=torch.bool)
-    for each, weight in zip(scores, weights, strict=True):
-        total.add_(comparable(each, how), alpha=weight)
-        known |= each.isfinite()
-    return total.masked_fill_(~known, -torch.inf)
+    return added([comparable(each, how) for each in scores], [each.isfinite() for each in scores], weights)
+
+
+def added(scores: Sequence[Tensor], known: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The same of scores that are comparable already.
+
+    Args:
+        known: Of each model, (rows, items) bool, whether it knows anything of an item.
+    """
+    total, any_known = torch.zeros_like(scores[0]), torch.zeros_like(known[0])
+    for each, knows, weight in zip(scores, known, weights, strict=True):
+        if weight:  # a model that does not count knows nothing
+            total.add_(each, alpha=weight)
+            any_known |= knows
+    return total.masked_fill_(~any_known, -torch.inf)

@@ -36,7 +36,7 @@ def sampling_notes(items: int, loss: str | None, negatives: int | None) -> list[
 class ItemLossSettings(SequenceSettings):
     """Sequence models that learn by making the right item likelier than others."""
 
-    lighter: ClassVar[str] = "batch_tokens, dim, length or negatives"
+    lighter: ClassVar[str] = "batch_tokens, dim, length or negatives, or set plan.checkpoint_activations"
     loss: ItemLoss | None = None
     """None: the full softmax up to 100,000 items, the sampled one beyond."""
     negatives: PositiveInt | None = None

@@ -75,7 +75,7 @@ class Mishaps:
 
     def memory_explained(self) -> AbstractContextManager[None]:
         """Raises TooLarge where memory ends within the block."""
-        advice = f"Lower {self.lighter}, or set plan.checkpoint_activations"
+        advice = f"Lower {self.lighter}"
         if self.device.type == "cuda" and self.precision == "fp32":
             advice += ", or use --precision bf16"
         return memory_explained(

@@ -74,7 +74,7 @@ class SequenceSettings(IterativeSettings):
     """The settings that sequence models share."""
 
     needs = Needs.ORDER
-    lighter: ClassVar[str] = "batch_tokens, dim or length"
+    lighter: ClassVar[str] = "batch_tokens, dim or length, or set plan.checkpoint_activations"
     dim: PositiveInt = 64
     length: PositiveInt = 200
     """How many of the latest events are read."""

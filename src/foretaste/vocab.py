@@ -107,9 +107,10 @@ class Vocab:
         """
         known = (indices >= 0) & (indices < len(self if of is None else of))
         own = np.where(known, indices, PAD).astype(np.int32)
-        if of is not None and known.any():
+        if of is not None and of is not self and known.any():
             distinct, place = np.unique(indices[known], return_inverse=True)
-            own[known] = self.index(of.lookup(distinct))[place]
+            ids = of.lookup(distinct) if of.is_text else of.ids[distinct]
+            own[known] = self.index(ids)[place]
         return own
 
     def lookup(self, indices: NDArray[np.integer]) -> list[int | str]:

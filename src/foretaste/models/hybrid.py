@@ -1,8 +1,11 @@
 """Several models as one, by their weighted scores or by their ranks."""
 
 import copy
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -20,18 +23,21 @@ from pydantic import (
 
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError
-from foretaste.fusion import Normalization, comparable, fused
+from foretaste.fusion import Normalization, added, comparable, fused
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.recommender import About, Model, Settings
 from foretaste.run import Run
 from foretaste.scoring import similar
 from foretaste.storage import part, prefixed
-from foretaste.validation import ndcg_at_10
+from foretaste.topk import best as best_of
+from foretaste.topk import mask_scores
+from foretaste.validation import ndcg_of_lists
 
 __all__ = ["Hybrid", "HybridModel"]
 
 HELD = 2**28  # bytes of scores per part that are held while weights are tried
 ASKED = 2000  # queries at most, on which weights are tried
+TOGETHER = 64  # queries
 STEPS = (0.0, 0.25, 0.5, 2.0, 4.0)  # what a weight is multiplied by
 ROUNDS = 3
 WEIGHTS = "weights"
@@ -78,12 +84,18 @@ class Hybrid(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        wrong = [label for label in self.models if not re.fullmatch(r"[\w-]+", label)]
+        if wrong:
+            raise ValueError(
+                f"a label is of letters, digits, '-' and '_', as it also names a folder; one is {wrong[0]!r}"
+            )
         if len(self.models) < 2:
             raise ValueError("a hybrid is of at least two models")
         if self.weights is not None and self.weights.keys() != self.models.keys():
             raise ValueError(f"weights are of {', '.join(self.weights)}; the models are {', '.join(self.models)}")
-        if self.weights is not None and (min(self.weights.values()) < 0 or not any(self.weights.values())):
-            raise ValueError("weights must not be negative, and one must be above 0")
+        told = () if self.weights is None else self.weights.values()
+        if told and not (all(0 <= each < math.inf for each in told) and any(told)):
+            raise ValueError("weights must be numbers from 0 on, and one must be above 0")
         return self
 
     @field_serializer("models")
@@ -107,12 +119,13 @@ class Hybrid(Settings):
         parts = {}
         for label, each in self.models.items():
             run.log(f"hybrid: fitting {label}")
-            folder = None if run.checkpoints is None else run.checkpoints.with_name(f"{run.checkpoints.name}-{label}")
-            parts[label] = each.fit(train, validation, replace(run, checkpoints=folder))
+            parts[label] = each.fit(train, validation, replace(run, checkpoints=_folder_of(label, run)))
         model = HybridModel(self, About.of(train), parts, self.weights or dict.fromkeys(parts, 1.0 / len(parts)))
         model.training = {"parts": {label: each.training for label, each in parts.items()}}
         if self.weights is None and validation is not None and len(validation):
-            model.weights, model.training["best_score"] = _best_weights(model, validation)
+            asked = min(len(validation), ASKED, max(1, HELD // (5 * max(1, len(train.items)))))
+            model.weights, model.training["best_score"] = _best_weights(model, validation, asked)
+            run.log(f"hybrid: weights are those of the best ndcg@10 on {asked:,} of {len(validation):,} queries")
         elif self.weights is None:
             run.log("hybrid: nothing is held out, so all models count the same")
         told = ", ".join(f"{label} {weight:.2f}" for label, weight in model.weights.items())
@@ -126,7 +139,15 @@ class Hybrid(Settings):
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         fits = [each.memory_needed(counts) for each in self.models.values()]
-        return max(fits) + len(fits) * min(HELD, 4 * ASKED * counts["items"])
+        return max(fits) + len(fits) * min(HELD, 5 * ASKED * counts["items"]) + 32 * TOGETHER * counts["items"]
+
+
+def _folder_of(label: str, run: Run) -> Path | None:
+    """Where the checkpoints of a part go: below those of the hybrid, so that they go with them."""
+    if run.checkpoints is None:
+        return None
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    return run.checkpoints / label
 
 
 class HybridModel(Model):
@@ -152,8 +173,8 @@ class HybridModel(Model):
         return state
 
     def answerable(self) -> NDArray[np.bool_]:
-        """(items,) those of which any part knows something."""
-        return np.asarray(np.any([each.answerable() for each in self.parts.values()], axis=0))
+        """(items,) those of which any part that counts knows something."""
+        return np.asarray(np.any([each.answerable() for each, weight in self._holding_histories() if weight], axis=0))
 
     def settings_to_refit(self) -> Hybrid:
         models = {label: each.settings_to_refit() for label, each in self.parts.items()}
@@ -163,6 +184,8 @@ class HybridModel(Model):
         """By the sum of what the parts say, those left out that know no likeness between items."""
         index, found, weights = self._known(items), [], []
         for label, each in self.parts.items():
+            if not self.weights[label]:
+                continue
             try:
                 answer = each.similar_items(items, len(self.items))
             except ConfigError:
@@ -180,54 +203,47 @@ class HybridModel(Model):
         return self._scorer(queries)(slice(None))
 
     def _scorer(self, queries: Queries) -> Callable[[slice], torch.Tensor]:
-        scorers = [each._scorer(queries) for each in self._holding_histories()]
-        weights = [self.weights[label] for label in self.parts]
+        counting = [(each, weight) for each, weight in self._holding_histories() if weight]
+        scorers, weights = [each._scorer(queries) for each, _ in counting], [weight for _, weight in counting]
         return lambda chunk: fused([scores_of(chunk) for scores_of in scorers], weights, self.settings.normalization)
 
-    def _holding_histories(self) -> list[Model]:
-        """The parts, with the users of this model's histories, by which queries number theirs."""
-        parts = [copy.copy(each) for each in self.parts.values()]
-        for each in parts:
+    def comparable_scores(self, queries: Queries) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Per part: (queries, items) its comparable scores, and whether it knows anything of each item."""
+        shape = (len(queries), len(self.items))
+        scores, known = [], []
+        for each, _ in self._holding_histories():
+            scores.append(torch.empty(shape))
+            known.append(torch.empty(shape, dtype=torch.bool))
+            scores_of = each._scorer(queries)
+            # In chunks: what makes scores comparable takes several times their memory.
+            for start in range(0, len(queries), TOGETHER):
+                chunk = slice(start, min(start + TOGETHER, len(queries)))
+                found = scores_of(chunk)
+                scores[-1][chunk] = comparable(found, self.settings.normalization)
+                known[-1][chunk] = found.isfinite()
+        return scores, known
+
+    def _holding_histories(self) -> list[tuple[Model, float]]:
+        """The parts, with the users of this model's histories, by which queries number theirs; and their weights."""
+        parts = [(copy.copy(each), self.weights[label]) for label, each in self.parts.items()]
+        for each, _ in parts:
             each.histories = self.histories
         return parts
 
 
-class _Weighed(Model):
-    """Comparable scores of fixed queries, added up with weights that can be changed."""
-
-    def __init__(self, of: HybridModel, queries: Queries) -> None:
-        super().__init__(of.settings, of.about)
-        scores = [each._scores(queries) for each in of._holding_histories()]
-        self._unknown = ~torch.stack([each.isfinite() for each in scores]).any(0)
-        self._scored = [comparable(each, of.settings.normalization) for each in scores]
-        self.weights = list(of.weights.values())
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        return {}
-
-    def _scores(self, queries: Queries) -> torch.Tensor:
-        raise NotImplementedError  # only the fixed queries have scores
-
-    def _scorer(self, queries: Queries) -> Callable[[slice], torch.Tensor]:
-        def scores(chunk: slice) -> torch.Tensor:
-            parts = (weight * each[chunk] for weight, each in zip(self.weights, self._scored, strict=True))
-            return sum(parts, torch.zeros(())).masked_fill(self._unknown[chunk], -torch.inf)
-
-        return scores
-
-
-def _best_weights(model: HybridModel, validation: Holdout) -> tuple[dict[str, float], float]:
-    """The weights, which add up to 1, and their NDCG@10 on (some of) the validation queries."""
-    most = max(1, min(ASKED, HELD // (4 * max(1, len(model.items)))))
-    rows = np.linspace(0, len(validation) - 1, min(most, len(validation))).astype(np.int64)
+def _best_weights(model: HybridModel, validation: Holdout, asked: int) -> tuple[dict[str, float], float]:
+    """The weights, which add up to 1, and their NDCG@10 on so many of the validation queries."""
+    rows = np.linspace(0, len(validation) - 1, asked).astype(np.int64)
     holdout = validation.take(rows)
-    weighed = _Weighed(model, holdout.queries)
+    scores, known = model.comparable_scores(holdout.queries)
+    hidden = model._hidden(holdout.queries, holdout.filter_seen, holdout.exclude_kinds)
 
     def score(weights: Sequence[float]) -> float:
-        weighed.weights = list(weights)
-        return ndcg_at_10(weighed, holdout)
+        total = added(scores, known, weights)
+        mask_scores(total, hidden, None)
+        return ndcg_of_lists(*best_of(total, 11), holdout)
 
-    best = list(weighed.weights)
+    best = list(model.weights.values())
     best_score = score(best)
     for _ in range(ROUNDS):
         before = best_score

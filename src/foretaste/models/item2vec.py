@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from foretaste.dataset import Dataset, Needs
@@ -40,7 +41,8 @@ class Item2Vec(IterativeSettings):
     An item is paired with up to ``window`` others on either side, of a number drawn anew for each, as in word2vec
     (Mikolov et al., 2013). The paper takes a history for a set and pairs all of it; here its order is shuffled anew in
     each epoch, which it proposes for the same end, or kept (``in_order``). Differs from both: optimised by AdamW in
-    batches of pairs, where word2vec goes pair by pair with a falling rate.
+    batches of pairs, where word2vec goes pair by pair with a falling rate; a drawn item that happens to be the one
+    paired counts against it all the same; an epoch of which too little is left by chance takes all events.
     """
 
     dim: PositiveInt = 64
@@ -79,7 +81,7 @@ class Item2Vec(IterativeSettings):
         histories = rows.histories if self.in_order else rows.baskets
         if not len(neighbors_within(histories, 1, run.rng("item2vec", "any"))[0]):
             whose = "session" if self.sessions else "user"
-            raise DataError(f"{train.name} has no {whose} with two events, so Item2Vec has no two items to pair.")
+            raise DataError(f"{train.name} has no {whose} with two different items, so Item2Vec has none to pair.")
         about = About.of(train)
         torch.manual_seed(run.seed_of("item2vec", "weights"))
         with weights_explained("item2vec"):
@@ -89,6 +91,8 @@ class Item2Vec(IterativeSettings):
         def batches(epoch: int) -> PairBatches:
             rng = run.rng("item2vec", "batches", epoch)
             pairs = neighbors_within(self.kept(histories, rng), self.window, rng)
+            if not len(pairs[0]):
+                pairs = neighbors_within(histories, self.window, rng)
             size = self.batch_size or int(np.clip(len(pairs[0]) // 100, 1024, 16_384))
             return PairBatches(*pairs, size, rng)
 
@@ -106,7 +110,7 @@ class Item2Vec(IterativeSettings):
             histories = histories.where(rng.random(len(histories.values)) < chance[histories.values])
         if self.in_order:
             return histories
-        order = np.lexsort((rng.random(len(histories.values)), histories.row_of_value()))
+        order = np.argsort(histories.row_of_value() + rng.random(len(histories.values)))
         return histories.with_values(histories.values[order])
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "Item2VecModel":
@@ -185,9 +189,7 @@ class Item2VecModel(VectorModel):
         history = self._readable(queries).history
         if self.settings.recent is not None:
             history = history.last(self.settings.recent)
-        vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
-        filled = np.flatnonzero(history.lengths)
-        if len(filled):
-            sums = np.add.reduceat(self.vectors[history.values], history.offsets[:-1][filled], axis=0)
-            vectors[filled] = sums / history.lengths[filled, None]
-        return vectors
+        ones = np.ones(len(history.values), np.float32)
+        read = csr_matrix((ones, history.values, history.offsets), shape=(len(queries), len(self.items)))
+        sums, lengths = read @ self.vectors, history.lengths[:, None]
+        return np.where(lengths > 0, sums / np.maximum(lengths, 1), np.nan).astype(np.float32)

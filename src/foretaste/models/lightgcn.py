@@ -23,7 +23,7 @@ from foretaste.run import Run
 from foretaste.sampling import Negatives, Unmet
 from foretaste.scoring import VectorModel
 from foretaste.storage import part, prefixed
-from foretaste.train import TrainPlan, device_of
+from foretaste.train import TrainPlan
 from foretaste.vocab import Vocab
 
 __all__ = ["LightGCN", "LightGCNModel"]
@@ -77,6 +77,8 @@ class LightGCN(IterativeSettings):
             )
         if self.loss in ("softmax", "bpr") and self.negatives is not None:
             raise ValueError(f"negatives are those of loss sampled_softmax; {self.loss} has no such number")
+        if self.loss in ("softmax", "bpr") and self.negatives_alpha:
+            raise ValueError(f"negatives_alpha is of loss sampled_softmax; {self.loss} draws by no popularity")
         if self.l2 and self.loss != "bpr":
             raise ValueError("l2 is a setting of loss bpr; with the others use plan.weight_decay")
         return self
@@ -87,13 +89,11 @@ class LightGCN(IterativeSettings):
             run.log(f"lightgcn: {note}")
         torch.manual_seed(run.seed_of("lightgcn", "weights"))
         user, item = met.nonzero()
+        unmet = Unmet(user, item, len(about.items)) if self.loss == "bpr" else None
         with weights_explained("lightgcn"):
-            graph = MetGraph(met, self.weights_of_layers())
-            net = LightGCNNet(self, graph, Unmet(user, item, len(about.items)), about)
+            net = LightGCNNet(self, MetGraph(met, self.weights_of_layers()), about.popularity, unmet)
         model = LightGCNModel(self, about, {}, train.users)
         size = self.batch_size or int(np.clip(len(user) // 100, 1024, 16_384))
-        net.to(device_of(run))
-        model.take(net)
         self.learn(
             model,
             net,
@@ -121,13 +121,20 @@ class LightGCN(IterativeSettings):
 
 
 class LightGCNNet(nn.Module):
-    """The learned vectors, the graph that smooths them, and the loss of a batch of pairs."""
+    """The learned vectors, the graph that smooths them, and the loss of a batch of pairs.
 
-    def __init__(self, settings: LightGCN, graph: MetGraph, unmet: Unmet, about: About) -> None:
+    Args:
+        popularity: (items,) by whose power negatives are drawn.
+        unmet: Draws the negatives of bpr; None with the other losses.
+    """
+
+    def __init__(
+        self, settings: LightGCN, graph: MetGraph, popularity: NDArray[np.float32], unmet: Unmet | None
+    ) -> None:
         super().__init__()
         users, items = graph.to_users.shape
         self.settings, self.graph, self._unmet = settings, graph, unmet
-        self._negatives = Negatives(about.popularity, settings.negatives_alpha)
+        self._negatives = Negatives(popularity, settings.negatives_alpha)
         self.users = nn.Parameter(torch.empty(users, settings.dim))
         self.items = nn.Parameter(torch.empty(items, settings.dim))
         for table in (self.users, self.items):
@@ -136,10 +143,11 @@ class LightGCNNet(nn.Module):
     def losses(self, batch: Pairs) -> dict[str, Tensor]:
         """The chosen loss, by its name."""
         settings = self.settings
-        users, items = self.scored(*self.graph(self.users, self.items))
-        if settings.loss == "bpr":
-            return self._bpr(users, items, batch)
-        states = users[batch.anchor] / settings.temperature
+        users, items = self.graph(self.users, self.items)
+        users, items = self.scored(nn.functional.embedding(batch.anchor, users)), self.scored(items)
+        if self._unmet is not None:
+            return self._bpr(users, items, batch, self._unmet.draw(batch.anchor))
+        states = users / settings.temperature
         loss = settings.loss or softmax_for(len(items), settings.negatives)
         if loss == "softmax":
             return {loss: full_softmax(states, items, batch.positive)}
@@ -147,21 +155,18 @@ class LightGCNNet(nn.Module):
         odds = self._negatives.log_odds(count).to(states.device) if settings.negatives_alpha else None
         return {loss: sampled_softmax(states, items, batch.positive, self._negatives.draw(count, states.device), odds)}
 
-    def _bpr(self, users: Tensor, items: Tensor, batch: Pairs) -> dict[str, Tensor]:
+    def _bpr(self, users: Tensor, items: Tensor, batch: Pairs, other: Tensor) -> dict[str, Tensor]:
         """-log sigmoid(score of the met item - score of one not met), and half the squares of what was learned."""
-        other = self._unmet.draw(batch.anchor)
-        difference = (users[batch.anchor] * (items[batch.positive] - items[other])).sum(1)
+        difference = (users * (items[batch.positive] - items[other])).sum(1)
         losses = {"bpr": nn.functional.softplus(-difference / self.settings.temperature).mean()}
         if self.settings.l2:
             learned = self.users[batch.anchor], self.items[batch.positive], self.items[other]
             losses["l2"] = self.settings.l2 / 2 * sum(each.square().sum(1).mean() for each in learned)  # type: ignore[assignment]
         return losses
 
-    def scored(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    def scored(self, vectors: Tensor) -> Tensor:
         """Smoothed vectors as scores take them: of length 1 where scores are cosines."""
-        if self.settings.similarity == "dot":
-            return users, items
-        return nn.functional.normalize(users, dim=1), nn.functional.normalize(items, dim=1)
+        return vectors if self.settings.similarity == "dot" else nn.functional.normalize(vectors, dim=1)
 
     @torch.no_grad()
     def answers(self) -> dict[str, NDArray[np.float32]]:
@@ -170,12 +175,13 @@ class LightGCNNet(nn.Module):
         Returns:
             items: (items, dim) their vectors.
             told: (items, dim) what each tells a history that it stands in.
-            users: (users, dim) what the users of training bring of their own.
+            users: (users, dim) what the users of training bring of their own; zero for those who met nothing there.
         """
         degree = self.graph.to_items.crow_indices().diff().clamp(min=1).unsqueeze(1)
         told = self.graph.told_to_users(self.users, self.items) / degree.sqrt()
-        items = self.scored(*self.graph.smoothed(self.users, self.items))[1]
-        own = self.users * self.graph.weights[0]
+        items = self.scored(self.graph.smoothed(self.users, self.items)[1])
+        met = self.graph.to_users.crow_indices().diff() > 0
+        own = self.users * self.graph.weights[0] * met.unsqueeze(1)
         return {name: each.float().cpu().numpy() for name, each in (("items", items), ("told", told), ("users", own))}
 
 

@@ -18,7 +18,7 @@ from foretaste.errors import DataError, MissingData
 from foretaste.iterative import IterativeSettings
 from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
-from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows
+from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
@@ -46,12 +46,13 @@ class TwoTower(IterativeSettings):
     To either a network of ``hidden`` layers adds its part. Trained by the softmax of each pair's positive item against
     the positive items of the other pairs and ``negatives`` drawn ones, each logit corrected by the logarithm of how
     often its item was to be expected among them (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus
-    Item Recommendations", RecSys 2019, eq. 5); ``hard_negatives`` adds, for each pair, some of the hundred best items
-    that the person has not met, looked up anew before each epoch.
+    Item Recommendations", RecSys 2019, eq. 5); ``hard_negatives`` adds to those of the batch, for each pair, some of
+    the hundred best items that the person has not met, looked up anew before each epoch.
 
     The item that is to be found is left out of the history that it is looked for with; ``in_order`` gives a history
-    only what came before it. Reading a history as a mean of vectors, so that anybody can ask, is that of Covington et
-    al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016, section 3.2.
+    only what came before it. Of somebody of whom nothing is known then, nothing is learned. Reading a history as a mean
+    of vectors, so that anybody can ask, is that of Covington et al., "Deep Neural Networks for YouTube
+    Recommendations", RecSys 2016, section 3.2.
 
     Differs from these: both towers begin as the plain vectors, which their layers learn to change; the positive's own
     logit is not corrected, as it is always present; the expected counts are known from the data, not estimated from
@@ -144,7 +145,9 @@ class TwoTower(IterativeSettings):
         vectors = counts["items"] + (counts["users"] if self.user_embedding else 0)
         batch = self.batch_size or 8192
         # Weights, gradient, two moments, the best copy; the histories of a batch; a chunk of logits.
-        return 4 * self.dim * (5 * vectors + 6 * batch) + 16 * batch * self.length + 2**26 + 24 * counts["events"]
+        hard = 9 * HARD_FROM * counts["users"] if self.hard_negatives else 0
+        batches = 16 * batch * self.length + 24 * counts["events"]
+        return 4 * self.dim * (5 * vectors + 6 * batch) + batches + hard + 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +193,7 @@ class HistoryPairBatches(Sequence[HistoryPairs]):
         self._pairs = rng.permutation(pairs)
         self._items = train.item
         if not settings.in_order:  # so that the last events of a row are any of it
-            self._items = train.item[np.lexsort((rng.random(len(train)), train.user))]
+            self._items = train.item[np.argsort(train.user + rng.random(len(train)))]
         # The draws of each batch have a seed of their own, as batches may be asked for in any order.
         self._seeds = rng.integers(2**63, size=len(self))
 
@@ -202,23 +205,19 @@ class HistoryPairBatches(Sequence[HistoryPairs]):
             raise IndexError(f"There is no batch {number} of {len(self)}.")
         pairs = self._pairs[number * self._size : (number + 1) * self._size]
         user, positive = self._train.user[pairs], self._train.item[pairs]
-        history = self._before(pairs, user) if self._settings.in_order else self._beside(user, positive)
+        history = self._history(pairs if self._settings.in_order else self._train.offsets[user + 1], user, positive)
         hard = self._hard_of(user, np.random.default_rng(self._seeds[number]))
         arrays = (user, self._codes[user], history.values, history.offsets, positive, hard)
         return HistoryPairs(*(torch.from_numpy(each.astype(np.int64)) for each in arrays))
 
-    def _before(self, pairs: NDArray[np.int64], user: NDArray[np.int32]) -> Ragged:
-        """The latest events before each pair's."""
-        begin = np.maximum(self._train.offsets[user], pairs - self._settings.length)
-        lengths = pairs - begin
+    def _history(self, until: NDArray[np.int64], user: NDArray[np.int32], positive: NDArray[np.int32]) -> Ragged:
+        """The last events of each user before a place of the log, without those of the pair's own item."""
+        begin = np.maximum(self._train.offsets[user], until - self._settings.length - 1)
+        lengths = until - begin
         ends = np.cumsum(lengths)
         places = np.arange(ends[-1]) + np.repeat(begin - (ends - lengths), lengths)
-        return Ragged.from_lengths(self._items[places], lengths)
-
-    def _beside(self, user: NDArray[np.int32], positive: NDArray[np.int32]) -> Ragged:
-        """Any events of each user, without those of the pair's own item."""
-        rows = Ragged(self._items, self._train.offsets).take(user).last(self._settings.length + 1)
-        return rows.where(rows.values != np.repeat(positive, rows.lengths)).last(self._settings.length)
+        rows = Ragged.from_lengths(self._items[places], lengths)
+        return rows.where(rows.values != np.repeat(positive, lengths)).last(self._settings.length)
 
     def _hard_of(self, user: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
         if self._hard is None:
@@ -229,7 +228,11 @@ class HistoryPairBatches(Sequence[HistoryPairs]):
 
 
 class TwoTowerNet(nn.Module):
-    """The vectors of items and users, and the two towers over them."""
+    """The vectors of items and users, and the two towers over them.
+
+    Args:
+        learned_from: How many pairs have each item, up to the last that any has.
+    """
 
     def __init__(
         self,
@@ -239,7 +242,6 @@ class TwoTowerNet(nn.Module):
         columns: UserColumns,
         learned_from: NDArray[np.integer] | NDArray[np.floating],
     ) -> None:
-        """Args: learned_from, how many pairs have each item, up to the last that any has."""
         super().__init__()
         self.settings = settings
         counts = np.zeros(len(about.items))
@@ -247,7 +249,8 @@ class TwoTowerNet(nn.Module):
         self._in_batch = Negatives(counts, 1.0)
         self._negatives = Negatives(about.popularity, settings.negatives_alpha)
         self.items = item_embedding(about, settings.dim, settings.item_features)
-        nn.init.normal_(self.items.weight, std=settings.dim**-0.5)
+        for table in self.items.parameters():  # those of features too
+            nn.init.normal_(table, std=settings.dim**-0.5)
         self.users = nn.Parameter(torch.zeros(users, settings.dim)) if settings.user_embedding else None
         sizes = [len(names) for names in columns.names.values()]
         self.features = FeatureEmbedding(sizes, settings.dim) if sizes else None
@@ -265,17 +268,29 @@ class TwoTowerNet(nn.Module):
         inputs = self.items(needed)
         known = torch.rand(len(batch), device=device) >= settings.user_dropout
         user = batch.user.masked_fill(~known, PAD)
-        pooled = mean_of_rows(inputs, history, batch.offsets)
+        read = batch.offsets.diff() > 0
         if self.users is not None or self.features is not None:
-            read = torch.rand(len(batch), 1, device=device) >= settings.history_dropout
-            pooled = pooled * read.to(pooled.dtype)
-        states = self.people(pooled, user, batch.features)
-        expected = torch.logaddexp(self._in_batch.log_odds(len(batch)), self._negatives.log_odds(count)).to(device)
-        expected[batch.hard] = expected[batch.hard].clamp(min=0)  # these are there once at the least
-        states = nn.functional.normalize(states.float(), dim=1) / settings.temperature
-        items = nn.functional.normalize(self.item_tower(inputs).float(), dim=1)
-        positive = others[: len(batch)]
-        return {"in-batch softmax": sampled_softmax(states, items, positive, others, expected[needed])}
+            read &= torch.rand(len(batch), device=device) >= settings.history_dropout
+        pooled = mean_of_rows(inputs, history, batch.offsets) * read.unsqueeze(1).to(inputs.dtype)
+        somebody = read | self.anything(user, batch.features)
+        states = unit(self.people(pooled, user, batch.features)[somebody]) / settings.temperature
+        # How often each item is to be expected: among the batch's, the drawn, and the hard ones, of which it is known.
+        here = needed.to("cpu")
+        odds = [each.log_odds(size)[here] for each, size in ((self._in_batch, len(batch)), (self._negatives, count))]
+        hard = torch.bincount(others[len(batch) + count :], minlength=len(needed))
+        expected = torch.logaddexp(torch.logaddexp(*odds).to(device), hard.float().log())
+        positive = others[: len(batch)][somebody]
+        loss = sampled_softmax(states, unit(self.item_tower(inputs)), positive, others, expected)
+        return {"in-batch softmax": loss}
+
+    def anything(self, user: Tensor, features: Tensor) -> Tensor:
+        """(rows,) bool, is anything known of each beside a history?"""
+        known = torch.zeros_like(user, dtype=torch.bool)
+        if self.users is not None:  # the vectors of those who met nothing in training stay zero
+            known |= (user != PAD) & self.users.detach().any(1)[user.clamp(min=0)]
+        if self.features is not None:
+            known |= (features != PAD).any(1)
+        return known
 
     def people(self, pooled: Tensor, user: Tensor, features: Tensor) -> Tensor:
         """(rows, dim) the side of people, not yet of length 1.
@@ -294,7 +309,7 @@ class TwoTowerNet(nn.Module):
 
     def item_vectors(self) -> Tensor:
         """(items, dim) of length 1."""
-        return nn.functional.normalize(self.item_tower(self.items.vectors()).float(), dim=1)
+        return unit(self.item_tower(self.items.vectors()))
 
 
 class TwoTowerModel(VectorModel):
@@ -323,7 +338,8 @@ class TwoTowerModel(VectorModel):
 
     def best_unmet(self, train: Dataset) -> NDArray[np.int32]:
         """(users, at most 100) the best items that each user of training has not met, as the weights are now."""
-        return self.recommend(Queries.of_users(train), HARD_FROM).items
+        found = self.recommend(Queries.of_users(train), HARD_FROM)
+        return np.where(found.source == 0, found.items, PAD)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -345,11 +361,11 @@ class TwoTowerModel(VectorModel):
         user = np.full(len(queries), PAD, np.int32)
         if queries.user is not None and self.settings.user_embedding:
             user = self.users.renumbered(queries.user, None if self.histories is None else self.histories.users)
-        known = (history.lengths > 0) | (codes != PAD).any(1) | (user != PAD)
         vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
-        asked = np.flatnonzero(known)
         device = device_of(self._run)
         with self._answering():
+            told = (torch.from_numpy(each.astype(np.int64)).to(device) for each in (user, codes))
+            asked = np.flatnonzero((history.lengths > 0) | self.net.anything(*told).cpu().numpy())
             table = self.net.items.vectors()
             for start in range(0, len(asked), ANSWERED_TOGETHER):
                 rows = asked[start : start + ANSWERED_TOGETHER]
@@ -357,6 +373,5 @@ class TwoTowerModel(VectorModel):
                 items, offsets = (torch.from_numpy(each.astype(np.int64)) for each in (read.values, read.offsets))
                 pooled = mean_of_rows(table, items.to(device), offsets.to(device))
                 beside = (torch.from_numpy(each[rows].astype(np.int64)).to(device) for each in (user, codes))
-                found = nn.functional.normalize(self.net.people(pooled, *beside).float(), dim=1)
-                vectors[rows] = found.cpu().numpy()
+                vectors[rows] = unit(self.net.people(pooled, *beside)).cpu().numpy()
         return vectors

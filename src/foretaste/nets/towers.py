@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from foretaste.nets.dropout import Dropout
 from foretaste.ragged import PAD
 
-__all__ = ["FeatureEmbedding", "Tower", "mean_of_rows"]
+__all__ = ["FeatureEmbedding", "Tower", "mean_of_rows", "unit"]
+
+SHORT = 1e-6
 
 
 class Tower(nn.Module):
@@ -57,6 +59,15 @@ class FeatureEmbedding(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """(rows, dim) for codes (rows, features); PAD = missing."""
         return nn.functional.embedding(codes - PAD + self.first, self.weight).sum(1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """(rows, dim) in float32, of length 1 but for a millionth; shorter where they are all but zero.
+
+    Divided by their length alone, the gradient of a vector that is all but zero would be without bounds.
+    """
+    vectors = vectors.float()
+    return vectors * (vectors.square().sum(1, keepdim=True) + SHORT).rsqrt()
 
 
 def mean_of_rows(vectors: Tensor, items: Tensor, offsets: Tensor) -> Tensor:

@@ -9,23 +9,10 @@ needs to be gone on with. The page is docs/results-retrieval.md.
 """
 
 import sys
-from collections.abc import Sequence
 
-from quality import command
+from quality.command import Study, main
 
-
-def _page() -> str:
-    from quality.retrieval_page import content
-
-    return content()
-
-
-STUDY = command.Study("retrieval", "retrieval_quality.py", __doc__ or "", command.DOCS / "results-retrieval.md", _page)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return command.main(STUDY, arguments)
-
+STUDY = Study("retrieval", "retrieval_quality.py", __doc__ or "")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(STUDY))

@@ -9,23 +9,10 @@ needs to be gone on with. The page is docs/results-sequences.md.
 """
 
 import sys
-from collections.abc import Sequence
 
-from quality import command
+from quality.command import Study, main
 
-
-def _page() -> str:
-    from quality.sequences_page import content
-
-    return content()
-
-
-STUDY = command.Study("sequences", "sequence_quality.py", __doc__ or "", command.DOCS / "results-sequences.md", _page)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return command.main(STUDY, arguments)
-
+STUDY = Study("sequences", "sequence_quality.py", __doc__ or "")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(STUDY))

@@ -16,7 +16,7 @@ LAYERS = """
 errors
 ragged event_order run memory console computing losses averaging train_plan eight_bit
 vocab storage topk fusion ann sampling exit_codes optimizers
-checkpoints
+checkpoints fallback
 mishaps
 catalog train
 item_features

@@ -70,7 +70,7 @@ def tiny(tmp_path, monkeypatch):
 
 
 def run_of(row, *more):
-    assert sequence_quality.main(["run", row, "tiny", *more]) == 0
+    assert command.main(sequence_quality.STUDY, ["run", row, "tiny", *more]) == 0
     seed = int(more[more.index("--seed") + 1]) if "--seed" in more else 0
     return results.read_result(results.place_of(rows.read_rows("tiny"), row, seed))
 
@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers_and_counts_all_its_seconds(tin
     with monkeypatch.context() as patch:
         patch.setattr(measure.Spent, "log", killed)
         with pytest.raises(KeyboardInterrupt):
-            sequence_quality.main(["run", "sasrec", "tiny"])
+            command.main(sequence_quality.STUDY, ["run", "sasrec", "tiny"])
     work = command.WORK / "sequences" / "tiny" / "sasrec-seed0"
     (before,) = [json.loads((work / "spent.json").read_text())]
     resumed = run_of("sasrec", "--resume").content
@@ -159,7 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers_and_counts_all_its_seconds(tin
 
 
 def test_a_wrong_row_is_an_error_of_one_line_and_leaves_nothing(tiny, capsys):
-    assert sequence_quality.main(["run", "sasrc", "tiny"]) == 1
+    assert command.main(sequence_quality.STUDY, ["run", "sasrc", "tiny"]) == 1
     assert capsys.readouterr().err.startswith("error: Unknown row 'sasrc'")
     assert not command.WORK.exists()
 

@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from measuring import HERE, THREAD_SETTINGS, told
@@ -20,8 +21,14 @@ class Study:
     name: str
     script: str
     about: str  # the script's docstring
-    page: Path
-    content: Callable[[], str]
+
+    @property
+    def page(self) -> Path:
+        return DOCS / f"results-{self.name}.md"
+
+    def content(self) -> str:
+        """The page; what makes it is loaded only now, after the threads are set."""
+        return str(import_module(f"quality.{self.name}_page").content())
 
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from foretaste.catalog import NO_TIME
 from foretaste.dataset import Dataset
 from foretaste.query import Queries
-from foretaste.ragged import PAD, Ragged, groups_within
+from foretaste.ragged import PAD, Ragged, groups_within, spans
 
 __all__ = ["Padded", "SequenceBatch", "SequenceBatches", "Sequences", "Widths"]
 
@@ -136,7 +136,7 @@ class Sequences:
     def last(self, count: int) -> "Sequences":
         """At most the last ``count`` events of each row."""
         lengths = np.minimum(self.lengths, count)
-        return self.at(_spans(self.items.offsets[1:] - lengths, lengths), lengths, np.arange(len(self)))
+        return self.at(spans(self.items.offsets[1:] - lengths, lengths), lengths, np.arange(len(self)))
 
     def windows(self, length: int, stride: int | None = None) -> "Sequences":
         """Rows cut from their end into windows of ``length + 1``, each beginning ``stride`` events before the next.
@@ -155,7 +155,7 @@ class Sequences:
         number = np.arange(len(row)) - np.repeat(ends_before, count)  # 0 = the latest window of its row
         stop = self.items.offsets[1:][row] - number * stride
         start = np.maximum(stop - length - 1, self.items.offsets[:-1][row])
-        return self.at(_spans(start, stop - start), stop - start, row)
+        return self.at(spans(start, stop - start), stop - start, row)
 
     def padded(self, width: int | None = None) -> Padded:
         """All rows side by side.
@@ -272,11 +272,3 @@ def _least_padding(lengths: NDArray[np.integer], most: int) -> NDArray[np.int64]
 def _up_to(widths: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     limited: NDArray[np.int64] = np.minimum(widths, lengths.max(initial=1)).astype(np.int64)
     return limited
-
-
-def _spans(start: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The numbers start, start + 1, ... of each span, one after the other."""
-    ends = np.cumsum(lengths)
-    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    spans: NDArray[np.int64] = np.repeat(start, lengths) + within
-    return spans

@@ -37,6 +37,11 @@ class Needs(Flag):
     USER_FEATURES = auto()
     IMPRESSIONS = auto()
 
+    @classmethod
+    def wanted(cls, options: Mapping["Needs", bool | None]) -> "Needs":
+        """What those options read that are on."""
+        return cls(sum(need.value for need, on in options.items() if on))
+
 
 HOW_TO_GIVE = {
     Needs.ORDER: "name the column of times (--time-col), or say that the rows are in order (--ordered)",

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["PAD", "Ragged", "groups_within"]
+__all__ = ["PAD", "Ragged", "groups_within", "spans"]
 
 PAD = -1
 
@@ -75,11 +75,7 @@ class Ragged:
 
     def positions(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """Where in ``values`` the given rows stand, row after row."""
-        lengths = self.lengths[rows]
-        ends = np.cumsum(lengths)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-        positions: NDArray[np.int64] = np.repeat(self.offsets[:-1][rows], lengths) + within
-        return positions
+        return spans(self.offsets[:-1][rows], self.lengths[rows])
 
     def where(self, keep: NDArray[np.bool_]) -> "Ragged":
         """The same rows with only the values for which ``keep`` (total,) is true."""
@@ -108,6 +104,14 @@ class Ragged:
 
     def lists(self) -> list[list[Any]]:
         return [self[row].tolist() for row in range(len(self))]
+
+
+def spans(start: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The numbers start, start + 1, ... of each span, one after the other."""
+    ends = np.cumsum(lengths)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    numbers: NDArray[np.int64] = np.repeat(start, lengths) + within
+    return numbers
 
 
 def groups_within(rows: NDArray[np.integer], lengths: NDArray[np.integer], places: int) -> list[NDArray[np.integer]]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from foretaste.catalog import Catalog, Table
 from foretaste.dataset import Dataset, EventKinds, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
+from foretaste.fallback import fill_by_popularity
 from foretaste.histories import Asked, Histories, known_or_strangers
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
@@ -299,39 +300,8 @@ class Model(ABC):
         source = np.where(found == PAD, PAD, 0).astype(np.int8)
         lacking = np.flatnonzero(found[:, -1] == PAD)
         if len(lacking):
-            self._fall_back(lacking, found, values, source, hidden, offered)
+            fill_by_popularity(self.about.popularity, lacking, found, values, source, hidden, offered)
         return found, values, source
-
-    def _fall_back(
-        self,
-        rows: NDArray[np.int64],
-        found: NDArray[np.int32],
-        values: NDArray[np.float32],
-        source: NDArray[np.int8],
-        hidden: Ragged | None,
-        offered: NDArray[np.bool_] | None,
-    ) -> None:
-        """Fill what is left of the given rows by popularity, in place."""
-        import torch
-
-        from foretaste.topk import best, mask_scores
-
-        share = self.about.popularity / max(float(self.about.popularity.max(initial=0)), 1e-30)
-        scores = torch.from_numpy(np.tile(share, (len(rows), 1)))
-        mask_scores(scores, None if hidden is None else hidden.take(rows), offered)
-        row, place = np.nonzero(found[rows] != PAD)
-        scores[row, found[rows][row, place]] = -torch.inf
-        popular, popularity = best(scores, found.shape[1])
-        for at, row in enumerate(rows):
-            have = int((found[row] != PAD).sum())
-            lack = found.shape[1] - have
-            # Popularity is a share in [0, 1]; a step of the model's own size below its last score keeps the order.
-            floor = values[row, have - 1] if have else np.float32(0)
-            step = max(np.float32(1), abs(floor)) if have else np.float32(0)
-            below = popularity[at, :lack] if not have else floor - step * (2 - popularity[at, :lack])
-            found[row, have:] = popular[at, :lack]
-            values[row, have:] = np.where(popular[at, :lack] == PAD, -np.inf, below)
-            source[row, have:] = np.where(popular[at, :lack] == PAD, PAD, 1)
 
     def _offered(self, items: Sequence[Any] | None, exclude: Sequence[Any] | None) -> NDArray[np.bool_] | None:
         if items is None and exclude is None:

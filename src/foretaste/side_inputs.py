@@ -186,13 +186,14 @@ class Use(BaseModel):
     @property
     def required(self) -> Needs:
         """What must be there because it was asked for."""
-        wanted = {
-            Needs.ITEM_FEATURES: self.item_metadata,
-            Needs.USER_FEATURES: self.user_features,
-            Needs.TIMES: self.times,
-            Needs.VALUES: self.ratings,
-        }
-        return Needs(sum(need.value for need, use in wanted.items() if use))
+        return Needs.wanted(
+            {
+                Needs.ITEM_FEATURES: self.item_metadata,
+                Needs.USER_FEATURES: self.user_features,
+                Needs.TIMES: self.times,
+                Needs.VALUES: self.ratings,
+            }
+        )
 
 
 @dataclass(frozen=True, eq=False)

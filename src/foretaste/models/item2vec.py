@@ -73,8 +73,7 @@ class Item2Vec(IterativeSettings):
 
     @property
     def required(self) -> Needs:
-        needed = self.needs | (Needs.ORDER if self.in_order else Needs.NOTHING)
-        return needed | (Needs.SESSIONS if self.sessions else Needs.NOTHING)
+        return self.needs | Needs.wanted({Needs.ORDER: self.in_order, Needs.SESSIONS: self.sessions})
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "Item2VecModel":
         rows = by_session(train) if self.sessions else train

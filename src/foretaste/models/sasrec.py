@@ -48,14 +48,9 @@ class SASRec(NextItemSettings):
 
     @property
     def required(self) -> Needs:
-        needed = self.needs
-        for wanted, need in (
-            (self.time_intervals, Needs.TIMES),
-            (self.event_kinds, Needs.KINDS),
-            (self.item_features, Needs.ITEM_FEATURES),
-        ):
-            needed |= need if wanted else Needs.NOTHING
-        return needed
+        return self.needs | Needs.wanted(
+            {Needs.TIMES: self.time_intervals, Needs.KINDS: self.event_kinds, Needs.ITEM_FEATURES: self.item_features}
+        )
 
     def read(self, sequences: Sequences) -> Sequences:
         return sequences.only(times=self.time_intervals, kinds=self.event_kinds)

@@ -20,7 +20,7 @@ from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
 from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Holdout, Queries
-from foretaste.ragged import PAD, Ragged
+from foretaste.ragged import PAD, Ragged, spans
 from foretaste.recommender import About
 from foretaste.run import Run
 from foretaste.sampling import Negatives
@@ -93,14 +93,13 @@ class TwoTower(IterativeSettings):
 
     @property
     def required(self) -> Needs:
-        needed = self.needs
-        for wanted, need in (
-            (self.in_order, Needs.ORDER),
-            (self.item_features, Needs.ITEM_FEATURES),
-            (self.user_features, Needs.USER_FEATURES),
-        ):
-            needed |= need if wanted else Needs.NOTHING
-        return needed
+        return self.needs | Needs.wanted(
+            {
+                Needs.ORDER: self.in_order,
+                Needs.ITEM_FEATURES: self.item_features,
+                Needs.USER_FEATURES: self.user_features,
+            }
+        )
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoTowerModel":
         about, people = About.of(train), Table(len(train.users)) if train.catalog is None else train.catalog.users
@@ -214,9 +213,7 @@ class HistoryPairBatches(Sequence[HistoryPairs]):
         """The last events of each user before a place of the log, without those of the pair's own item."""
         begin = np.maximum(self._train.offsets[user], until - self._settings.length - 1)
         lengths = until - begin
-        ends = np.cumsum(lengths)
-        places = np.arange(ends[-1]) + np.repeat(begin - (ends - lengths), lengths)
-        rows = Ragged.from_lengths(self._items[places], lengths)
+        rows = Ragged.from_lengths(self._items[spans(begin, lengths)], lengths)
         return rows.where(rows.values != np.repeat(positive, lengths)).last(self._settings.length)
 
     def _hard_of(self, user: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -274,14 +271,21 @@ class TwoTowerNet(nn.Module):
         pooled = mean_of_rows(inputs, history, batch.offsets) * read.unsqueeze(1).to(inputs.dtype)
         somebody = read | self.anything(user, batch.features)
         states = unit(self.people(pooled, user, batch.features)[somebody]) / settings.temperature
-        # How often each item is to be expected: among the batch's, the drawn, and the hard ones, of which it is known.
-        here = needed.to("cpu")
-        odds = [each.log_odds(size)[here] for each, size in ((self._in_batch, len(batch)), (self._negatives, count))]
         hard = torch.bincount(others[len(batch) + count :], minlength=len(needed))
-        expected = torch.logaddexp(torch.logaddexp(*odds).to(device), hard.float().log())
+        expected = self.log_odds(needed, len(batch), count, hard)
         positive = others[: len(batch)][somebody]
         loss = sampled_softmax(states, unit(self.item_tower(inputs)), positive, others, expected)
         return {"in-batch softmax": loss}
+
+    def log_odds(self, items: Tensor, pairs: int, drawn: int, hard: Tensor) -> Tensor:
+        """(n,) the logarithm of how often each of these items is expected among what a batch compares with.
+
+        Args:
+            hard: (n,) how often each is a hard negative, which is certain.
+        """
+        here = items.to("cpu")
+        expected = torch.logaddexp(self._in_batch.log_odds(pairs)[here], self._negatives.log_odds(drawn)[here])
+        return torch.logaddexp(expected.to(items.device), hard.float().log())
 
     def anything(self, user: Tensor, features: Tensor) -> Tensor:
         """(rows,) bool, is anything known of each beside a history?"""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from foretaste.dataset import Dataset, Impressions, Needs
 from foretaste.errors import DataError, TooLarge, UnknownName
 from foretaste.query import Holdout, Queries, session_start
-from foretaste.ragged import PAD, Ragged
+from foretaste.ragged import PAD, Ragged, spans
 from foretaste.split.leaks import LeakReport, leak_report
 from foretaste.split.slices import slices
 
@@ -147,9 +147,8 @@ def part_of_rows(data: Dataset, rows: NDArray[np.int64], *, name: str, empty_now
             f"The histories of {len(rows):,} queries hold {lengths.sum():,} events, more than {MOST_HISTORY:,}. "
             "Ask once per user, or hold out a shorter time."
         )
-    history = Ragged.from_lengths(np.empty(0, np.int32), lengths)
-    places = np.arange(history.offsets[-1]) + np.repeat(begin - history.offsets[:-1], lengths)
-    queries = _queries_at(data, user, Ragged(data.item[places], history.offsets), places, empty_now)
+    places = spans(begin, lengths)
+    queries = _queries_at(data, user, Ragged.from_lengths(data.item[places], lengths), places, empty_now)
     return _part(data, queries, np.arange(len(rows)), rows, name)
 
 

@@ -3,13 +3,17 @@
 import numpy as np
 
 from foretaste.catalog import Categories, Category, Number, Table, Text, Time, Vector
-from foretaste.item_features import item_codes
+from foretaste.item_features import ItemFeatures
 
 
 def meanings(table: Table) -> list[set[str]]:
-    codes, names = item_codes(table)
+    return said(ItemFeatures.of(table), table)
+
+
+def said(features: ItemFeatures, table: Table) -> list[set[str]]:
+    codes = features.codes(table)
     assert len(codes) == len(table)
-    return [{names[code] for code in row} for row in codes.lists()]
+    return [{features.meanings[code] for code in row} for row in codes.lists()]
 
 
 def test_categories_count_as_they_are_and_rare_ones_vanish():
@@ -50,3 +54,19 @@ def test_what_cannot_be_read_is_left_out():
     table = Table(3, {"look": Vector(np.ones((3, 2), np.float32)), "since": Time(np.arange(3))})
     assert meanings(table) == [set()] * 3
     assert meanings(Table(2)) == [set(), set()]
+
+
+def test_another_table_is_read_as_the_first_one():
+    table = Table(
+        6,
+        {
+            "brand": Category.from_list(["a", "a", "a", "b", "b", "b"]),
+            "price": Number(np.array([1.0, 1, 1, 9, 9, 9])),
+            "title": Text.from_list(["red", "green", "blue", "red", "green", "blue"]),
+        },
+    )
+    features = ItemFeatures.of(table)
+    other = Table(2, {"price": Number(np.array([1.0, 100])), "brand": Category.from_list(["b", "new"])})
+    largest = {each for each in said(features, table)[5] if each.startswith("price")}
+    assert said(features, other) == [{"brand: b", "price: part 1"}, largest]
+    assert features.codes(Table(2)).lists() == [[], []]

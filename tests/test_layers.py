@@ -19,7 +19,7 @@ vocab storage topk fusion ann sampling exit_codes optimizers
 checkpoints fallback
 mishaps
 catalog train
-item_features
+item_features new_items
 nets
 dataset
 saved_dataset query sessions sources events side_inputs pairs
@@ -49,6 +49,7 @@ HEIGHT = {name: height for height, line in enumerate(LAYERS.split("\n")) for nam
 UPWARD = {
     ("dataset", "saved_dataset"),  # data.save(folder) and Dataset.open(folder) likewise
     ("recommender", "bundle"),  # model.save(folder) reads better than save(model, folder)
+    ("recommender", "answers"),  # model.with_items(table, events) puts newer events behind the stored ones
     ("distillation", "bundle"),  # a teacher is named by its folder
 }
 

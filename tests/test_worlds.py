@@ -39,6 +39,10 @@ RECURRENT = GRU4Rec(dim=32, length=8, dropout=0.0, batch_tokens=512, plan=TrainP
 GRAPH = LightGCN(
     dim=16, batch_size=64, loss="bpr", similarity="dot", temperature=1.0, plan=TrainPlan(epochs=20, lr=0.01)
 )
+TOLD = TwoTower(
+    **{"dim": 16, "item_features": True, "user_features": True, "batch_size": 64},
+    **{"dropout": 0.0, "plan": TrainPlan(epochs=30, lr=0.02)},
+)
 NETS = {"sasrec": NET, "hstu": GATED, "bert4rec": MASKED, "gru4rec": RECURRENT, "enhancedbert4rec": KNOWING}
 COLLABORATIVE = {
     "itemknn": ItemKNN(neighbors=20),
@@ -87,6 +91,14 @@ def test_where_there_is_only_popularity_to_learn_popular_is_not_beaten(name):
 def test_where_there_is_only_popularity_to_learn_popular_is_as_good_as_can_be():
     world = lopsided()
     assert world.expected_hits(Popular().fit(world.train), k=5) == pytest.approx(float(sum(sorted(world.odds)[-5:])))
+
+
+def test_without_order_too_newcomers_are_known_by_their_club_and_new_items_by_their_genre():
+    both = worlds.clubs()
+    model = TOLD.fit(both.newcomers.train, run=RUN)
+    club = model.recommend(both.newcomers.queries, 5).items // 6
+    assert club.tolist() == [[0] * 5, [1] * 5]
+    assert both.regulars.hit_rate(model) == 1.0
 
 
 def test_newcomers_are_known_by_their_club_and_new_items_by_their_genre():

@@ -241,6 +241,10 @@ def recommend_command(
     exclude: Annotated[
         Path | None, typer.Option(help="Never offer the items in this file, one per line, e.g. withdrawn.txt.")
     ] = None,
+    new_items: Annotated[
+        str | None,
+        typer.Option(help="A table of items that the model has never met, to be offered too, e.g. arrivals.csv."),
+    ] = None,
     events: Annotated[
         str | None, typer.Option(help="Newer events to append to the stored histories, e.g. today.csv.")
     ] = None,
@@ -262,6 +266,8 @@ def recommend_command(
     check_ending(out)
     with Console(quiet=quiet) as console:
         model = _loaded(bundle)
+        if new_items is not None:
+            model = model.with_items(new_items, log=console.log)
         if events is not None:
             columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
             model = with_newer_events(model, read_newer_events(model, events, columns, ordered, console.log))

@@ -88,6 +88,10 @@ class Settings(BaseModel, ABC):
     @abstractmethod
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "Model": ...
 
+    of_items: ClassVar[tuple[str, ...]] = ()
+    """The arrays of a state that have a row for each item, for a model that knows items never met by what is said of
+    them; what these rows hold then is 0."""
+
     @abstractmethod
     def restore(self, about: "About", state: Mapping[str, NDArray[Any]]) -> "Model":
         """The fitted model whose ``state()`` this is."""
@@ -200,6 +204,60 @@ class Model(ABC):
         model = copy.copy(self)
         model.histories = Histories(data.users, queries)
         return model
+
+    def with_items(
+        self, table: Any, events: Dataset | None = None, *, key: str | None = None, log: Log = warned
+    ) -> Self:
+        """This model with items that it has never met, known by what a table says of them; nothing is learned.
+
+        Args:
+            table: A path, a folder, a glob or a frame with a row per item; its columns are read as those of the
+                catalogue that the model was fitted with. Items that the model knows already stay as they are.
+            events: Newer events, in which the new items may stand, appended to the stored histories.
+            key: The column of identifiers; by default guessed from its name.
+            log: Gets what was read, and what was left out.
+
+        Raises:
+            ConfigError: The model knows items by their events alone.
+            DataError: The table cannot be read, or not as the catalogue was.
+        """
+        from foretaste.answers import with_newer_events
+        from foretaste.events.tables import read_new_items
+
+        if not self.knows_new_items():
+            raise ConfigError(
+                f"This {self.name} knows items by their events alone. Items never met are known to twotower with "
+                "item_features and to enhancedbert4rec with item metadata, fitted on a log with an item table."
+            )
+        items, catalog = read_new_items(table, self.items, self.about.catalog, key=key, log=log)
+        model = self._with_rows(items, catalog)
+        silent_of = int((~model.answerable()[len(self.items) :]).sum())
+        if silent_of:
+            log(f"{silent_of:,} of {len(items) - len(self.items):,} new items have nothing that the model can read")
+        return model if events is None else with_newer_events(model, events, log)  # type: ignore[return-value]
+
+    def knows_new_items(self) -> bool:
+        """Whether an item that training never met is known by what the catalogue says of it."""
+        return False
+
+    def _with_rows(self, items: Vocab, catalog: Table) -> Self:
+        """This model with further items behind its own."""
+        fresh = len(items) - len(self.items)
+        about = replace(
+            self.about,
+            items=items,
+            popularity=np.pad(self.about.popularity, (0, fresh)),
+            met=np.pad(self.about.met, (0, fresh)),
+            catalog=catalog,
+        )
+        grown = {*self.settings.of_items, *(f"{name}.scales" for name in self.settings.of_items)}
+        state = {
+            name: np.pad(array, [(0, fresh), *[(0, 0)] * (array.ndim - 1)]) if name in grown else array
+            for name, array in self.state().items()
+        }
+        model = self.settings.restore(about, state)
+        model.histories, model.training, model.metrics = self.histories, self.training, self.metrics
+        return model  # type: ignore[return-value]
 
     def ask(self, who: Queries | Sequence[Any]) -> Asked:
         """Queries from what people pass: queries, known users' ids, or histories as lists of item ids, oldest first."""

@@ -16,17 +16,28 @@ class Negatives:
     Torch's generator draws, which ``train`` seeds anew for each epoch; so a resumed run draws what an uninterrupted
     one does.
 
+    Args:
+        counts: (items,) the popularity.
+        among: (items,) bool, those that may be drawn by alpha = 0. None: all.
+
     Source: GRU4Rec calls the power sample_alpha (Hidasi, Karatzoglou, "Recurrent Neural Networks with Top-k Gains",
         CIKM 2018, section 3.1). Items without events are never drawn, except by alpha = 0.
     """
 
-    def __init__(self, counts: NDArray[np.floating] | NDArray[np.integer], alpha: float = 0.0) -> None:
-        weights = np.asarray(counts, np.float64) ** alpha if alpha else np.ones(len(counts))
+    def __init__(
+        self,
+        counts: NDArray[np.floating] | NDArray[np.integer],
+        alpha: float = 0.0,
+        *,
+        among: NDArray[np.bool_] | None = None,
+    ) -> None:
+        evenly = np.ones(len(counts)) if among is None else among.astype(np.float64)
+        weights = np.asarray(counts, np.float64) ** alpha if alpha else evenly
         chances = weights / weights.sum()
         self._log_chances = torch.from_numpy(np.log(np.maximum(chances, 1e-300)).astype(np.float32))
         # The sum ends at 1 exactly, so that behind the last item with a chance there is nothing to be drawn.
         self._until = torch.from_numpy(np.cumsum(weights) / np.cumsum(weights)[-1])
-        self._uniform = not alpha
+        self._uniform = not alpha and bool((evenly > 0).all())
 
     def draw(self, shape: int | tuple[int, ...], device: torch.device) -> Tensor:
         """Item indices, with repetition."""

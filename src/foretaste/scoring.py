@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from foretaste.ann import IndexKind, VectorIndex
+from foretaste.catalog import Table
 from foretaste.errors import ConfigError
 from foretaste.query import Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import Answer, Model
 from foretaste.run import Log, silent
+from foretaste.vocab import Vocab
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +97,10 @@ class VectorModel(Model):
             log=log,
         )
         return model
+
+    def _with_rows(self, items: Vocab, catalog: Table) -> Self:
+        model = super()._with_rows(items, catalog)
+        return model if self.index is None else model.with_index(self.index.kind)  # type: ignore[arg-type]
 
     def _answered(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
         """From the index where there is one; those for whom it finds too little are answered from all items."""

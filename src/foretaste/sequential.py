@@ -16,7 +16,7 @@ from foretaste.batching import Padded, SequenceBatches, Sequences
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import arrays_of, in_eight_bits, load_arrays
 from foretaste.errors import DataError
-from foretaste.item_features import item_codes
+from foretaste.item_features import ItemFeatures
 from foretaste.iterative import IterativeSettings
 from foretaste.mishaps import weights_explained
 from foretaste.nets.embeddings import FeaturedItems, ItemEmbedding
@@ -53,11 +53,14 @@ class SequenceNet(nn.Module):
 
 
 def item_embedding(about: About, dim: int, features: bool) -> ItemEmbedding:
-    """The vectors of a model's items, with what the catalogue says of them where ``features`` is true."""
+    """The vectors of a model's items, with what the catalogue says of them where ``features`` is true.
+
+    Only what it says of items met in training has a vector, for nothing else is learned.
+    """
     if not features:
         return ItemEmbedding(len(about.items), dim)
-    codes, meanings = item_codes(about.catalog)
-    return FeaturedItems(len(about.items), dim, codes, len(meanings))
+    read = ItemFeatures.of(about.catalog.take(about.met))
+    return FeaturedItems(len(about.items), dim, read.codes(about.catalog), len(read.meanings))
 
 
 def answered_together(asked: NDArray[np.integer], lengths: NDArray[np.integer]) -> list[NDArray[np.integer]]:

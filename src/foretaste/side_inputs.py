@@ -36,15 +36,24 @@ class ItemMetadata:
 
     names: Sequence[str]  # of more than one column, as "column: name"
     codes: Ragged  # (items) index into names; empty = none known
-    year: NDArray[np.float32]  # (items,) 0 = the first year of the catalogue, 1 = the last; NaN = not known
+    year: NDArray[np.float32]  # (items,) 0 = the first year of the span, 1 = the last; NaN = not known
     span: tuple[float, float] | None  # the first and the last year; None = no item has one
     columns: Sequence[str]  # that were read
 
     @classmethod
-    def of(cls, table: Table, columns: Sequence[str] | None = None, year: str | None = None) -> Self | None:
+    def of(
+        cls,
+        table: Table,
+        columns: Sequence[str] | None = None,
+        year: str | None = None,
+        *,
+        met: NDArray[np.bool_] | None = None,
+    ) -> Self | None:
         """What the columns of an item table tell.
 
         Args:
+            met: (rows,) those by which is decided what to read: names that only others have, and years beyond those of
+                the rest, mean nothing to whom learned from these. None: all.
             columns: Of names. None: all columns of names of which each is, on average, that of two items or more.
             year: A column of numbers, moments or titles that end as "Toy Story (1995)". None: a number whose name
                 has "year" in it, else the first column of moments, else the first text in which half of the items
@@ -57,14 +66,15 @@ class ItemMetadata:
             UnknownName: There is no such column.
             ConfigError: A named column is of another kind.
         """
-        named = _name_columns(table, columns)
-        years, said = _years(table, year)
+        own = table if met is None else table.take(met)
+        named = _name_columns(own, columns)
+        years, said = _years(own, year)
         span = None if years is None or np.isnan(years).all() else (float(np.nanmin(years)), float(np.nanmax(years)))
         if not named and span is None:
             return None
-        names, codes = _joined(named, len(table))
+        names, codes = _joined(named, table)
         relative = np.full(len(table), np.nan, np.float32)
-        if years is not None and span is not None:
+        if said is not None and span is not None and (years := _as_years(table[said])) is not None:
             relative = ((years - span[0]) / max(span[1] - span[0], 1e-9)).astype(np.float32)
         return cls(names, codes, relative, span, [*named, *([said] if span is not None and said else [])])
 
@@ -283,19 +293,28 @@ def _name_columns(table: Table, columns: Sequence[str] | None) -> dict[str, Cate
     return chosen
 
 
-def _joined(columns: Mapping[str, Category | Categories], rows: int) -> tuple[list[str], Ragged]:
-    """The names of all columns, and (rows) the codes of all that each row has."""
+def _joined(columns: Mapping[str, Category | Categories], table: Table) -> tuple[list[str], Ragged]:
+    """The names that stand in these columns, and for each row of the table the codes of all that it has of them."""
     names: list[str] = []
     row, code = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for called, column in columns.items():
-        if isinstance(column, Category):
-            own_row, own_code = np.flatnonzero(column.codes != PAD), column.codes[column.codes != PAD]
-        else:
-            own_row, own_code = column.codes.row_of_value(), column.codes.values
-        row.append(own_row)
-        code.append(own_code + len(names))
-        names += [name if len(columns) == 1 else f"{called}: {name}" for name in column.names.lists()]
-    return names, Ragged.from_rows(np.concatenate(row), np.concatenate(code), rows)
+        here = np.unique(_rows_and_codes(column)[1])
+        number = np.full(len(column.names), PAD, np.int64)
+        number[here] = len(names) + np.arange(len(here))
+        there, codes = _rows_and_codes(table[called])  # type: ignore[arg-type]
+        known = number[codes] != PAD
+        row.append(there[known])
+        code.append(number[codes][known])
+        said = column.names.take(here).lists()
+        names += [name if len(columns) == 1 else f"{called}: {name}" for name in said]
+    return names, Ragged.from_rows(np.concatenate(row), np.concatenate(code), len(table))
+
+
+def _rows_and_codes(column: Category | Categories) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The rows that have a name, and the codes of the names, pair by pair."""
+    if isinstance(column, Category):
+        return np.flatnonzero(column.codes != PAD), column.codes[column.codes != PAD]
+    return column.codes.row_of_value(), column.codes.values
 
 
 def _years(table: Table, called: str | None) -> tuple[NDArray[np.float64] | None, str | None]:

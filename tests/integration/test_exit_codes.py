@@ -55,8 +55,8 @@ OPTIONS = {
     "validate": f"--items --users {LOG_COLUMNS} --kinds --min-value --json",
     "train": "--model --out --items --users --validate-by --refit --with-histories --eight-bit --index --set --resume "
     f"{LOG_COLUMNS} --kinds --min-value {HOW}",
-    "recommend": "--user --users --history --queries -k --keep-seen --exclude-kinds --only --exclude --events --out "
-    f"--json --quiet {LOG_COLUMNS}",
+    "recommend": "--user --users --history --queries -k --keep-seen --exclude-kinds --only --exclude --new-items "
+    f"--events --out --json --quiet {LOG_COLUMNS}",
     "similar": "--item -k --out --json",
     "evaluate": f"--events --protocol -k --keep-seen --exclude-kinds --max-queries --json --seed --quiet {LOG_COLUMNS}",
     "compare": "--metrics --json",
@@ -133,6 +133,7 @@ WRONG_CALLS = {
     "unknown run": ("compare NOTHING", "There is no file or folder NOTHING"),
     "unknown list of users": ("recommend BUNDLE --users NOTHING", "There is no file or folder NOTHING"),
     "unknown list of items": ("recommend BUNDLE --user 001 --only NOTHING", "There is no file or folder NOTHING"),
+    "new items": ("recommend BUNDLE --user 001 --new-items LOG", "This itemknn knows items by their events alone"),
     "unknown queries": ("recommend BUNDLE --queries NOTHING", "There is no file or folder NOTHING"),
     "nobody asked": ("recommend BUNDLE", "Give exactly one of --user, --users, --history, --queries; given: none"),
     "two ways of asking": ("recommend BUNDLE --user 001 --history sku-100", "given: --user, --history"),

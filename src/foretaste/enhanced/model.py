@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from foretaste.batching import Sequences
+from foretaste.catalog import Table
 from foretaste.dataset import Dataset
 from foretaste.enhanced.net import EnhancedNet, Seen
 from foretaste.enhanced.unmet import level_of_unmet, unmet_share
@@ -24,6 +25,7 @@ from foretaste.sequential import SequenceModel, SequenceSettings, answered_toget
 from foretaste.side_inputs import ItemMetadata, SideInputs
 from foretaste.storage import prefixed
 from foretaste.train import device_of
+from foretaste.vocab import Vocab
 
 __all__ = ["Attention", "EnhancedBERT4RecModel"]
 
@@ -72,6 +74,22 @@ class EnhancedBERT4RecModel(SequenceModel):
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those met in training, and those of which the catalogue tells something that is read."""
         return self._answerable
+
+    def knows_new_items(self) -> bool:
+        return self.metadata is not None
+
+    def _with_rows(self, items: Vocab, catalog: Table) -> Self:
+        """The new items are on the level that the stored histories ask for; without any, on that of the fit."""
+        model = super()._with_rows(items, catalog)
+        if self.histories is not None:
+            queries = self.histories.queries
+            some = np.flatnonzero(queries.history.lengths)
+            some = some[np.linspace(0, len(some) - 1, min(len(some), CALIBRATED_ON)).astype(np.int64)]
+            wanted = self.settings.unmet_share or unmet_share(np.bincount(queries.history.values))  # type: ignore[attr-defined]
+            model._calibration = queries.take(some), wanted
+            model.calibrate()
+            model._calibration = None
+        return model
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
         """What the heads say; NaN where neither the person nor an item of the history is known.

@@ -11,11 +11,12 @@ from foretaste.events.columns import NAMES, guess_columns, normal
 from foretaste.events.formats import open_parts
 from foretaste.events.gathering import gather
 from foretaste.events.parts import Part
+from foretaste.new_items import appended
 from foretaste.ragged import PAD
 from foretaste.run import Log, silent
 from foretaste.vocab import Strings, Vocab
 
-__all__ = ["read_item_table", "read_table", "with_items"]
+__all__ = ["read_item_table", "read_new_items", "read_table", "with_items"]
 
 Subject = Literal["item", "user"]
 
@@ -56,6 +57,33 @@ def read_item_table(source: Any, items: Vocab, *, key: str | None = None, log: L
         log(f"{name}: {cold:,} items without events were added to the {len(items):,} of the log")
         items = items.extended(ids.lists())
     return items, _aligned(items, ids, table, name, "item", silent)
+
+
+def read_new_items(
+    source: Any, items: Vocab, catalog: Table, *, key: str | None = None, log: Log = silent
+) -> tuple[Vocab, Table]:
+    """The vocabulary with the items of a table that it lacks appended, and the catalogue with their rows.
+
+    Args:
+        catalog: What is known of the items; the table's columns are read as its columns are.
+
+    Raises:
+        DataError: The table cannot be read, or not as the catalogue was.
+    """
+    ids, table, name = _read(source, "item", key, log)
+    cold = np.flatnonzero(items.index(_plain(ids)) == PAD)
+    if len(cold) < len(ids):
+        log(f"{name}: {len(ids) - len(cold):,} of its {len(ids):,} items are known already and stay as they are")
+    strange = [called for called in table if called not in catalog]
+    if strange:
+        log(f"{name}: left out, as the catalogue of the model has no such columns: {', '.join(strange)}")
+    try:
+        extended = items.extended(ids.lookup(cold))
+    except DataError as error:
+        raise DataError(
+            f"{name} has items that are text, such as {ids[int(cold[0])]!r}; those of the model are integers."
+        ) from error
+    return extended, appended(catalog, table.take(cold))
 
 
 def with_items(catalog: Catalog | None, items: int, users: int) -> Catalog | None:

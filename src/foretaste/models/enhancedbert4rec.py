@@ -122,6 +122,8 @@ class EnhancedBERT4Rec(ItemLossSettings):
     temperature: PositiveFloat = 2.0
     """What the logits of teacher and student are divided by where they are compared."""
 
+    of_items = ("net.items.weight", "net.ratings.item_bias")
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_heads(self.dim, self.heads)
@@ -152,7 +154,7 @@ class EnhancedBERT4Rec(ItemLossSettings):
         """What is read of the items; None: nothing."""
         if self.use.item_metadata is False:
             return None
-        found = ItemMetadata.of(about.catalog, self.item_columns, self.year_column)
+        found = ItemMetadata.of(about.catalog, self.item_columns, self.year_column, met=about.met)
         if found is None and self.use.item_metadata:
             raise MissingData(
                 f"use.item_metadata: no column of the items of {about.data} groups them, and none tells their year: "

@@ -18,6 +18,7 @@ from foretaste.errors import DataError, MissingData
 from foretaste.iterative import IterativeSettings
 from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
+from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged, spans
@@ -70,6 +71,8 @@ class TwoTower(IterativeSettings):
     """Learn from what came before each event alone. Needs order."""
     item_features: bool = False
     """Add to each item's vector what the catalogue says of it: categories, words, numbers. Needs item features."""
+    item_forgetting: float = Field(default=0.2, ge=0, lt=1)
+    """With ``item_features``, the chance of each item to be known by what is said of it alone in a batch."""
     user_features: bool = False
     """Read what is known of people: names, codes, ages. Needs user features."""
     user_embedding: bool = False
@@ -90,6 +93,8 @@ class TwoTower(IterativeSettings):
     batch_size: PositiveInt | None = None
     """Pairs per step. None: a hundredth of an epoch, at least 1,024 and at most 8,192."""
     plan: TrainPlan = TrainPlan(epochs=100, lr=3e-3, patience=5)
+
+    of_items = ("net.items.weight",)
 
     @property
     def required(self) -> Needs:
@@ -244,10 +249,12 @@ class TwoTowerNet(nn.Module):
         counts = np.zeros(len(about.items))
         counts[: len(learned_from)] = learned_from
         self._in_batch = Negatives(counts, 1.0)
-        self._negatives = Negatives(about.popularity, settings.negatives_alpha)
+        self._negatives = Negatives(about.popularity, settings.negatives_alpha, among=about.met)
         self.items = item_embedding(about, settings.dim, settings.item_features)
         for table in self.items.parameters():  # those of features too
             nn.init.normal_(table, std=settings.dim**-0.5)
+        with torch.no_grad():  # nothing is learned of the rest, so nothing is made up either
+            self.items.weight[torch.from_numpy(~about.met)] = 0
         self.users = nn.Parameter(torch.zeros(users, settings.dim)) if settings.user_embedding else None
         sizes = [len(names) for names in columns.names.values()]
         self.features = FeatureEmbedding(sizes, settings.dim) if sizes else None
@@ -262,7 +269,7 @@ class TwoTowerNet(nn.Module):
         met = torch.cat([batch.history, batch.positive, drawn, batch.hard])
         needed, place = torch.unique(met, return_inverse=True)
         history, others = place.split([len(batch.history), len(met) - len(batch.history)])
-        inputs = self.items(needed)
+        inputs = self.inputs(needed)
         known = torch.rand(len(batch), device=device) >= settings.user_dropout
         user = batch.user.masked_fill(~known, PAD)
         read = batch.offsets.diff() > 0
@@ -276,6 +283,14 @@ class TwoTowerNet(nn.Module):
         positive = others[: len(batch)][somebody]
         loss = sampled_softmax(states, unit(self.item_tower(inputs)), positive, others, expected)
         return {"in-batch softmax": loss}
+
+    def inputs(self, items: Tensor) -> Tensor:
+        """(n, dim) what these items bring into the tower; some of them by chance only what is said of them."""
+        if not isinstance(self.items, FeaturedItems):
+            return torch.as_tensor(self.items(items))
+        known = torch.rand(len(items), 1, device=items.device) >= self.settings.item_forgetting
+        said = nn.functional.embedding(items, self.items.said())
+        return said + nn.functional.embedding(items, self.items.weight) * known.to(said.dtype)
 
     def log_odds(self, items: Tensor, pairs: int, drawn: int, hard: Tensor) -> Tensor:
         """(n,) the logarithm of how often each of these items is expected among what a batch compares with.
@@ -327,6 +342,9 @@ class TwoTowerModel(VectorModel):
         super().__init__(settings, about)
         self.net, self.columns, self.users = net, columns, users
         self._run = run
+        self._answerable = about.met
+        if isinstance(net.items, FeaturedItems):
+            self._answerable = about.met | net.items.described.cpu().numpy()
 
     @property
     def parameters(self) -> int:
@@ -339,6 +357,13 @@ class TwoTowerModel(VectorModel):
             **prefixed(COLUMNS, self.columns.arrays()),
             **prefixed(USERS, users.arrays()),
         }
+
+    def answerable(self) -> NDArray[np.bool_]:
+        """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""
+        return self._answerable
+
+    def knows_new_items(self) -> bool:
+        return isinstance(self.net.items, FeaturedItems)
 
     def best_unmet(self, train: Dataset) -> NDArray[np.int32]:
         """(users, at most 100) the best items that each user of training has not met, as the weights are now."""

@@ -69,8 +69,16 @@ class FeaturedItems(ItemEmbedding):
 
     def vectors(self) -> Tensor:
         """The vectors (items, dim) of all items."""
-        said = nn.functional.embedding_bag(self.codes, self.features, self.starts, mode="mean")
-        return self.weight + said
+        return self.weight + self.said()
+
+    def said(self) -> Tensor:
+        """(items, dim) what the catalogue says of all items; zero where it says nothing."""
+        return nn.functional.embedding_bag(self.codes, self.features, self.starts, mode="mean")
+
+    @property
+    def described(self) -> Tensor:
+        """(items,) bool, does the catalogue say anything?"""
+        return self.starts.diff(append=self.starts.new_tensor([len(self.codes)])) > 0
 
 
 class IntervalEmbedding(nn.Module):

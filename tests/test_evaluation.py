@@ -33,7 +33,7 @@ class Fake:
     most_asked: int = 0
     last_k: int = 0
 
-    def recommend(self, queries, k=10, *, filter_seen=True, exclude_kinds=()):
+    def recommend(self, queries, k=10, *, filter_seen=True, exclude_kinds=(), items=None, exclude=None):
         row = queries.user
         self.asked, self.most_asked, self.last_k = self.asked + len(row), max(self.most_asked, len(row)), k
         scores = self.table[row].astype(np.float32)

@@ -36,7 +36,7 @@ def test_the_score_that_chooses_epochs_hides_only_the_named_kinds(shop: Dataset)
 
     parts = judged_as(split.leave_one_out(shop), EvaluationSettings(exclude_kinds=("purchase",)))
     ndcg_at_10(Listener(), parts.validation)
-    assert asked == [{"filter_seen": True, "exclude_kinds": ("purchase",)}]
+    assert asked == [{"filter_seen": True, "exclude_kinds": ("purchase",), "items": None}]
 
 
 def test_how_many_events_are_left_out_is_said() -> None:

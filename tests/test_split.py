@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from foretaste import sources, split
-from foretaste.catalog import Catalog, Number, Table
+from foretaste.catalog import Catalog, Category, Number, Table
 from foretaste.dataset import Dataset, EventKinds, Impressions
 from foretaste.errors import ConfigError, DataError, MissingData, TooLarge, UnknownName
+from foretaste.evaluation import Trial, evaluate
+from foretaste.models import Popular
 from foretaste.recipe import read_recipe
 from foretaste.split import parts
 from foretaste.split.session_end import supported
+from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Vocab
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -595,6 +599,57 @@ def test_a_random_split_is_a_partition_and_is_named_as_leaking():
     assert [sorted(history + targets) for history, targets in both] == [list(range(30))] * len(found.test)
 
 
+def described(users: int = 12, items: int = 20) -> Dataset:
+    data = log([(user, (user + step) % items, step) for user in range(users) for step in range(8)], items=items)
+    genre = Category.from_list([("even", "odd")[item % 2] for item in range(items)])
+    return replace(data, catalog=Catalog(Table(items, {"genre": genre}), Table(users)))
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_cold_items_have_no_event_in_train_and_are_asked_of_who_met_them(refit):
+    data = described()
+    found = split.cold_items(data, 0.2, validation_share=0.1, refit=refit)
+    cold = set(found.test.targets.values.tolist())
+    chosen_by = set(found.validation.targets.values.tolist())
+    assert (len(cold), len(chosen_by)) == (4, 2)
+    assert not cold & chosen_by
+    assert not (cold | chosen_by) & set(found.train.item.tolist())
+    assert set(found.final.item.tolist()) & chosen_by == (chosen_by if refit else set())
+    for user, history, targets in zip(
+        found.test.queries.user.tolist(), found.test.queries.history.lists(), found.test.targets.lists(), strict=True
+    ):
+        own = data.item[data.user == user].tolist()
+        assert set(targets) == set(own) & cold
+        assert history == [item for item in own if item not in cold]
+    for history in found.validation.queries.history.lists():
+        assert not set(history) & (cold | chosen_by)
+    assert found.protocol["counts"]["test_items"] == 4
+    assert found.test.offered is None
+
+
+def test_lists_may_be_of_cold_items_alone():
+    data = described()
+    found = split.cold_items(data, 0.2, offered="cold")
+    assert found.test.offered.tolist() == sorted(set(found.test.targets.values.tolist()))
+    assert found.test.take(np.arange(3)).offered is found.test.offered
+    entry = Trial.of(found.test, train=found.train, k=4).entry("popular", Popular().fit(found.train))
+    assert entry.metrics["recall@4"].mean == 1.0
+    whole = split.cold_items(data, 0.2)
+    assert whole.protocol["digest"] != found.protocol["digest"]
+    board = evaluate({"popular": Popular().fit(found.train)}, found.test, train=found.train, k=4)
+    assert "only the 4 items that the split offers are ranked" in str(board)
+    assert ndcg_at_10(Popular().fit(found.train), found.test) > ndcg_at_10(Popular().fit(found.train), whole.test)
+
+
+def test_cold_items_need_something_known_of_items_and_enough_of_them():
+    with pytest.raises(MissingData, match="cold_items"):
+        split.cold_items(replace(described(), catalog=None))
+    with pytest.raises(DataError, match="has events of 2 items; too few to withhold 2"):
+        split.cold_items(described(2, 2), 0.4, validation_share=0.4)
+    with pytest.raises(ConfigError, match="must leave items to train on; they add up to"):
+        split.cold_items(described(), 0.6, validation_share=0.5)
+
+
 def test_leak_report_by_hand():
     # Train: user 0 at 1 and 2, user 1 at 1 (item 1) and 4, user 2 at 9. Targets: 0 at 3, 1 at 5, 2 at 10.
     rows = [(0, 0, 1), (0, 1, 2), (0, 2, 3), (1, 1, 1), (1, 0, 4), (1, 0, 5), (2, 3, 9), (2, 4, 10), (3, 5, 20)]
@@ -687,6 +742,7 @@ def test_a_split_is_told_as_json_and_its_digest_names_the_parts():
         ({"kind": "last_sessions", "days": 1}, split.LastSessions(days=1)),
         ({"kind": "given", "validation": "last"}, split.Given(validation="last")),
         ({"kind": "random", "seed": 3}, split.RandomSplit(seed=3)),
+        ({"kind": "cold_items", "offered": "cold"}, split.ColdItems(offered="cold")),
     ],
 )
 def test_settings_are_chosen_by_kind(content, rule):

@@ -145,6 +145,7 @@ class Holdout:
     slices: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # name -> (queries,) mask
     filter_seen: bool = True  # does the protocol hide what is in the history?
     exclude_kinds: tuple[str, ...] = ()  # with filter_seen: only what was met by events of these kinds is hidden
+    offered: NDArray[np.int32] | None = None  # the items that lists are made of; None: the whole catalogue
     name: str = "test"
 
     def __post_init__(self) -> None:
@@ -162,6 +163,7 @@ class Holdout:
             slices={name: mask[rows] for name, mask in self.slices.items()},
             filter_seen=self.filter_seen,
             exclude_kinds=self.exclude_kinds,
+            offered=self.offered,
             name=self.name,
         )
 

@@ -33,7 +33,13 @@ def validation_score(
 
 def ndcg_at_10(model: Model, holdout: Holdout) -> float:
     """Mean NDCG@10 over the queries, by the rule of the evaluation: ties count against the model."""
-    top = model.recommend(holdout.queries, 11, filter_seen=holdout.filter_seen, exclude_kinds=holdout.exclude_kinds)
+    top = model.recommend(
+        holdout.queries,
+        11,
+        filter_seen=holdout.filter_seen,
+        exclude_kinds=holdout.exclude_kinds,
+        items=None if holdout.offered is None else model.items.lookup(holdout.offered),
+    )
     return ndcg_of_lists(top.items, top.scores, holdout)
 
 

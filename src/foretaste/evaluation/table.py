@@ -12,8 +12,9 @@ from foretaste.evaluation.checks import ORACLE, Finding
 from foretaste.evaluation.entry import Entry
 from foretaste.evaluation.intervals import Interval
 
-__all__ = ["csv_text", "html", "markdown", "plain", "rows", "text"]
+__all__ = ["FULL", "csv_text", "html", "markdown", "plain", "rows", "text", "what_is_ranked"]
 
+FULL = "full catalogue"
 BESIDE = ("hit", "recall", "mrr", "coverage", "novelty")  # shown at the cut of the primary metric
 
 
@@ -176,9 +177,15 @@ def _about_ranking(protocol: Mapping[str, Any]) -> str:
     if protocol.get("filter_seen") and kinds:
         seen = f"items met by {', '.join(kinds)} are hidden"
     return (
-        f"{protocol['queries']:,} queries with {protocol['targets']:,} targets; the full catalogue is ranked, "
+        f"{protocol['queries']:,} queries with {protocol['targets']:,} targets; {what_is_ranked(protocol)}, "
         f"ties count against the model, {seen}."
     )
+
+
+def what_is_ranked(protocol: Mapping[str, Any]) -> str:
+    """What lists were made of, as part of a sentence; ``ranking`` is missing from logs of early versions."""
+    ranking = protocol.get("ranking", FULL)
+    return f"the {FULL} is ranked" if ranking == FULL else f"only {ranking} are ranked"
 
 
 def _about_sample(protocol: Mapping[str, Any]) -> str:

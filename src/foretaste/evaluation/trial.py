@@ -14,6 +14,7 @@ from foretaste.evaluation import lists
 from foretaste.evaluation.entry import Answers, Entry
 from foretaste.evaluation.intervals import SAMPLES, Interval, intervals
 from foretaste.evaluation.metrics import METRICS, cutoffs, measured, primary, recall
+from foretaste.evaluation.table import FULL
 from foretaste.evaluation.tally import Tally
 from foretaste.query import Holdout
 from foretaste.run import Log, Run, silent
@@ -111,7 +112,11 @@ class Trial:
             queries = self.holdout.queries if len(rows) == len(self.holdout) else self.holdout.queries.take(rows)
             begun = time.perf_counter()
             top = model.recommend(
-                queries, max(self.k) + 1, filter_seen=self.filter_seen, exclude_kinds=self.exclude_kinds
+                queries,
+                max(self.k) + 1,
+                filter_seen=self.filter_seen,
+                exclude_kinds=self.exclude_kinds,
+                items=None if self.holdout.offered is None else model.items.lookup(self.holdout.offered),
             )
             seconds += time.perf_counter() - begun
             tally.add(name, rows, top)
@@ -160,13 +165,13 @@ class Trial:
 
     def protocol(self) -> dict[str, Any]:
         """How was judged, with all denominators, as JSON."""
-        targets, unknown = self.holdout.targets, self._unknown()
+        targets, unknown, offered = self.holdout.targets, self._unknown(), self.holdout.offered
         known = self._known()
         never_met = int((~known).sum())
         hidden = self._hidden() if self.filter_seen and not self.exclude_kinds else None
         return {
             "holdout": self.holdout.name,
-            "ranking": "full catalogue",
+            "ranking": FULL if offered is None else f"the {len(offered):,} items that the split offers",
             "ties": "counted against the model",
             "k": list(self.k),
             "primary_metric": primary(self.k),

@@ -237,10 +237,11 @@ def _best_weights(model: HybridModel, validation: Holdout, asked: int) -> tuple[
     holdout = validation.take(rows)
     scores, known = model.comparable_scores(holdout.queries)
     hidden = model._hidden(holdout.queries, holdout.filter_seen, holdout.exclude_kinds)
+    offered = None if holdout.offered is None else np.isin(np.arange(len(model.items)), holdout.offered)
 
     def score(weights: Sequence[float]) -> float:
         total = added(scores, known, weights)
-        mask_scores(total, hidden, None)
+        mask_scores(total, hidden, offered)
         return ndcg_of_lists(*best_of(total, 11), holdout)
 
     best = list(model.weights.values())

@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from foretaste.split.at_random import RandomSplit
+from foretaste.split.by_item import ColdItems
 from foretaste.split.by_moment import ByTime
 from foretaste.split.files import Given
-from foretaste.split.functions import by_time, given, last_n, last_sessions, leave_one_out, random
+from foretaste.split.functions import by_time, cold_items, given, last_n, last_sessions, leave_one_out, random
 from foretaste.split.last import LastN, LeaveOneOut
 from foretaste.split.leaks import LeakReport, leak_report
 from foretaste.split.parts import Split, SplitRule
@@ -16,6 +17,7 @@ from foretaste.split.slices import slices
 
 __all__ = [
     "ByTime",
+    "ColdItems",
     "Given",
     "LastN",
     "LastSessions",
@@ -26,6 +28,7 @@ __all__ = [
     "SplitRule",
     "SplitSettings",
     "by_time",
+    "cold_items",
     "given",
     "last_n",
     "last_sessions",
@@ -36,5 +39,5 @@ __all__ = [
 ]
 
 SplitSettings = Annotated[
-    LeaveOneOut | LastN | ByTime | LastSessions | Given | RandomSplit, Field(discriminator="kind")
+    LeaveOneOut | LastN | ByTime | LastSessions | Given | RandomSplit | ColdItems, Field(discriminator="kind")
 ]

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError
 from foretaste.split.at_random import RandomSplit
+from foretaste.split.by_item import ColdItems
 from foretaste.split.by_moment import ByTime
 from foretaste.split.files import Given
 from foretaste.split.last import LastN, LeaveOneOut
 from foretaste.split.parts import Split, SplitRule
 from foretaste.split.session_end import LastSessions
 
-__all__ = ["by_time", "given", "last_n", "last_sessions", "leave_one_out", "random"]
+__all__ = ["by_time", "cold_items", "given", "last_n", "last_sessions", "leave_one_out", "random"]
 
 Rule = TypeVar("Rule", bound=SplitRule)
 
@@ -188,6 +189,35 @@ def given(
         "seed": seed,
     }
     return _made(Given, settings).split(train, test)
+
+
+def cold_items(
+    data: Dataset,
+    share: float = 0.1,
+    *,
+    validation_share: float = 0.1,
+    offered: Literal["all", "cold"] = "all",
+    refit: bool = False,
+    seed: int = 0,
+) -> Split:
+    """A share of the items has no event in train and is asked for; see ``ColdItems``.
+
+    Args:
+        data: A log with a table of items.
+        share: Of the items with events, those withheld for the test.
+        validation_share: ... and for validation.
+        offered: What lists are made of: everything, or only what is withheld.
+        refit: Whether the final model learns from the events of the validation items too.
+        seed: Of the draw of the items.
+    """
+    settings = {
+        "share": share,
+        "validation_share": validation_share,
+        "offered": offered,
+        "refit": refit,
+        "seed": seed,
+    }
+    return _made(ColdItems, settings).split(data)
 
 
 def random(data: Dataset, *, ratios: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:

@@ -295,6 +295,7 @@ def _digest(train: Dataset, *holdouts: Holdout | None) -> str:
         else:
             user = np.empty(0) if holdout.queries.user is None else holdout.queries.user
             arrays += [user, holdout.queries.history.offsets, holdout.targets.values, holdout.targets.offsets]
+            arrays += [] if holdout.offered is None else [holdout.offered]
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(memoryview(np.ascontiguousarray(array).view(np.uint8)) if array.size else b"")  # type: ignore[arg-type]

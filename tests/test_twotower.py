@@ -144,7 +144,7 @@ def test_a_users_vector_is_left_out_of_a_share_of_the_pairs(shop):
     net = TwoTowerNet(settings, About.of(shop), 60, UserColumns({}), np.bincount(shop.item))
     told = []
     people = net.people
-    net.people = lambda pooled, user, features: told.append(user) or people(pooled, user, features)
+    net.people = lambda pooled, read, met, of: told.append(of.user) or people(pooled, read, met, of)
     for batch in batches_of(shop, settings, size=64):
         net.losses(batch)
     assert 0.8 < float((torch.cat(told) == PAD).float().mean()) < 0.97

@@ -20,6 +20,7 @@ from foretaste.models import (
     Popular,
     RecentPopular,
     SASRec,
+    SBERTTwoTower,
     TwoTower,
 )
 from foretaste.run import Run
@@ -50,6 +51,9 @@ COLLABORATIVE = {
     "als": ALS(dim=2, epochs=20),  # the board has two sorts of people, hence two dimensions
     "lightgcn": GRAPH,
     "twotower": TwoTower(dim=8, batch_size=128, plan=TrainPlan(epochs=15, lr=0.02)),
+    "sberttwotower": SBERTTwoTower(  # titles say nothing, so there is nothing to forget items for
+        **{"dim": 8, "batch_size": 128, "item_forgetting": 0.0}, plan=TrainPlan(epochs=15, lr=0.02)
+    ),
     "item2vec": Item2Vec(dim=8, subsample=None, plan=TrainPlan(epochs=20, lr=0.02)),
 }
 COLLABORATIVE["hybrid"] = Hybrid(models={"ease": EASE(l2=1.0), "als": COLLABORATIVE["als"]})
@@ -108,7 +112,7 @@ def test_newcomers_are_known_by_their_club_and_new_items_by_their_genre():
     assert both.regulars.hit_rate(model) == 1.0
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "enhancedbert4rec"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("enhancedbert4rec", "sberttwotower")])
 def test_of_newcomers_and_new_items_models_of_events_alone_know_nothing(name):
     both = worlds.clubs()
     model = ALL[name].fit(both.newcomers.train, run=RUN)

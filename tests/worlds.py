@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.catalog import Catalog, Category, Table
+from foretaste.catalog import Catalog, Category, Table, Text
 from foretaste.dataset import Dataset
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
@@ -30,11 +30,12 @@ class World:
 
 
 def log(user, item, *, items: int, time=None) -> Dataset:
-    """Events in the order in which they happened, one after another where no time is given."""
+    """Events in the order in which they happened, one after another where no time is given; titles are all the same."""
     user, item = np.asarray(user), np.asarray(item)
     time = np.arange(len(user)) if time is None else np.asarray(time)
     users = Vocab(np.arange(user.max() + 1))
-    return Dataset.from_arrays(users, Vocab(np.arange(items)), user, item, time=time)
+    alike = Catalog(Table(items, {"title": Text.from_list(["a thing"] * items)}), Table(len(users)))
+    return Dataset.from_arrays(users, Vocab(np.arange(items)), user, item, time=time, catalog=alike)
 
 
 def checkerboard(size: int = 30) -> World:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from foretaste.models.popular import Popular
     from foretaste.models.recentpopular import RecentPopular
     from foretaste.models.sasrec import SASRec
+    from foretaste.models.sberttwotower import SBERTTwoTower
     from foretaste.models.twotower import TwoTower
     from foretaste.query import Holdout, Queries, TopK
     from foretaste.recommender import Model, Recommender, Settings
@@ -66,6 +67,7 @@ _HOME = {
     "Recommender": "recommender",
     "Run": "run",
     "SASRec": "models.sasrec",
+    "SBERTTwoTower": "models.sberttwotower",
     "TwoTower": "models.twotower",
     "Settings": "recommender",
     "Shop": "simulate",
@@ -110,6 +112,7 @@ __all__ = [
     "Recommender",
     "Run",
     "SASRec",
+    "SBERTTwoTower",
     "Settings",
     "Shop",
     "Table",

@@ -14,6 +14,7 @@ from foretaste.models.lightgcn import LightGCN
 from foretaste.models.popular import Popular
 from foretaste.models.recentpopular import RecentPopular
 from foretaste.models.sasrec import SASRec
+from foretaste.models.sberttwotower import SBERTTwoTower
 from foretaste.models.twotower import TwoTower
 from foretaste.recommender import Settings
 
@@ -22,7 +23,7 @@ __all__ = ["MODELS", "model_settings"]
 FAMILIES = (
     (Popular, RecentPopular),
     (ItemKNN, EASE, ALS),
-    (Item2Vec, LightGCN, TwoTower),
+    (Item2Vec, LightGCN, TwoTower, SBERTTwoTower),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
     (Hybrid,),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from foretaste.storage import part, prefixed
 from foretaste.train import TrainPlan, device_of
 from foretaste.vocab import Vocab
 
-__all__ = ["HistoryPairBatches", "HistoryPairs", "TwoTower", "TwoTowerModel"]
+__all__ = ["HistoryPairBatches", "HistoryPairs", "People", "TwoTower", "TwoTowerModel", "TwoTowerNet"]
 
 ANSWERED_TOGETHER = 8192  # queries
 HARD_FROM = 100  # of the best items that a person has not met, hard negatives are drawn
@@ -94,7 +94,7 @@ class TwoTower(IterativeSettings):
     """Pairs per step. None: a hundredth of an epoch, at least 1,024 and at most 8,192."""
     plan: TrainPlan = TrainPlan(epochs=100, lr=3e-3, patience=5)
 
-    of_items = ("net.items.weight",)
+    of_items: ClassVar[tuple[str, ...]] = ("net.items.weight",)
 
     @property
     def required(self) -> Needs:
@@ -113,21 +113,32 @@ class TwoTower(IterativeSettings):
             raise MissingData(
                 f"user_features: no column of the users of {train.name} groups them: {', '.join(people) or 'none'}."
             )
-        pairs = self._pairs(train)
-        torch.manual_seed(run.seed_of("twotower", "weights"))
-        with weights_explained("twotower"):
-            net = TwoTowerNet(self, about, len(train.users), columns, np.bincount(train.item[pairs]))
-        model = TwoTowerModel(self, about, net, run, columns, train.users)
+        pairs, name = self._pairs(train), self.called()
+        torch.manual_seed(run.seed_of(name, "weights"))
+        with weights_explained(name):
+            model = self.untrained(about, train, columns, np.bincount(train.item[pairs]), run)
+        net = model.net
         codes = columns.codes(people, len(train.users))
         size = self.batch_size or int(np.clip(len(pairs) // 100, 1024, 8192))
 
         def batches(epoch: int) -> HistoryPairBatches:
-            rng = run.rng("twotower", "batches", epoch)
+            rng = run.rng(name, "batches", epoch)
             hard = model.best_unmet(train) if self.hard_negatives and epoch else None
             return HistoryPairBatches(self, train, pairs, codes, size, hard, rng)
 
         self.learn(model, net, batches, net.losses, train, validation, run)
         return model
+
+    def untrained(
+        self, about: About, train: Dataset, columns: UserColumns, learned_from: NDArray[np.integer], run: Run
+    ) -> "TwoTowerModel":
+        """The model with random weights; torch is seeded.
+
+        Args:
+            learned_from: How many pairs have each item, up to the last that any has.
+        """
+        net = TwoTowerNet(self, about, len(train.users), columns, learned_from)
+        return TwoTowerModel(self, about, net, run, columns, train.users)
 
     def _pairs(self, train: Dataset) -> NDArray[np.int64]:
         """The events that are learned from: each user and item once, or, in order, all but the first of each user."""
@@ -152,6 +163,22 @@ class TwoTower(IterativeSettings):
         hard = 9 * HARD_FROM * counts["users"] if self.hard_negatives else 0
         batches = 16 * batch * self.length + 24 * counts["events"]
         return 4 * self.dim * (5 * vectors + 6 * batch) + batches + hard + 2**26
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """What is known of people beside their histories."""
+
+    user: Tensor  # (people,) of training; PAD = strangers
+    features: Tensor  # (people, features) codes; PAD = missing
+    texts: Tensor | None = None  # (people, width) what is said of them in words; NaN = nothing; None = of nobody
+
+    def take(self, rows: Tensor) -> Self:
+        return type(self)(self.user[rows], self.features[rows], None if self.texts is None else self.texts[rows])
+
+    def to(self, device: torch.device) -> Self:
+        texts = None if self.texts is None else self.texts.to(device)
+        return type(self)(self.user.to(device), self.features.to(device), texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,18 +297,18 @@ class TwoTowerNet(nn.Module):
         needed, place = torch.unique(met, return_inverse=True)
         history, others = place.split([len(batch.history), len(met) - len(batch.history)])
         inputs = self.inputs(needed)
-        known = torch.rand(len(batch), device=device) >= settings.user_dropout
-        user = batch.user.masked_fill(~known, PAD)
-        read = batch.offsets.diff() > 0
-        if self.users is not None or self.features is not None:
-            read &= torch.rand(len(batch), device=device) >= settings.history_dropout
-        pooled = mean_of_rows(inputs, history, batch.offsets) * read.unsqueeze(1).to(inputs.dtype)
-        somebody = read | self.anything(user, batch.features)
-        states = unit(self.people(pooled, user, batch.features)[somebody]) / settings.temperature
+        strange = torch.rand(len(batch), device=device) < settings.user_dropout
+        people = People(batch.user.masked_fill(strange, PAD), batch.features, self.texts_of(batch.user))
+        pooled, met = mean_of_rows(inputs, history, batch.offsets), batch.offsets.diff() > 0
+        read = met
+        if self.beside:
+            read = met & (torch.rand(len(batch), device=device) >= settings.history_dropout)
+        somebody = read | self.anything(people, met)
+        states = unit(self.people(pooled, read, met, people)[somebody]) / settings.temperature
         hard = torch.bincount(others[len(batch) + count :], minlength=len(needed))
         expected = self.log_odds(needed, len(batch), count, hard)
         positive = others[: len(batch)][somebody]
-        loss = sampled_softmax(states, unit(self.item_tower(inputs)), positive, others, expected)
+        loss = sampled_softmax(states, self.item_side(inputs), positive, others, expected)
         return {"in-batch softmax": loss}
 
     def inputs(self, items: Tensor) -> Tensor:
@@ -302,33 +329,55 @@ class TwoTowerNet(nn.Module):
         expected = torch.logaddexp(self._in_batch.log_odds(pairs)[here], self._negatives.log_odds(drawn)[here])
         return torch.logaddexp(expected.to(items.device), hard.float().log())
 
-    def anything(self, user: Tensor, features: Tensor) -> Tensor:
-        """(rows,) bool, is anything known of each beside a history?"""
-        known = torch.zeros_like(user, dtype=torch.bool)
+    @property
+    def beside(self) -> bool:
+        """Is anything read of people beside what they met?"""
+        return self.users is not None or self.features is not None
+
+    def texts_of(self, user: Tensor) -> Tensor | None:
+        """(rows, width) what is said of users of training in words; None: it is not read."""
+        return None
+
+    def anything(self, people: People, met: Tensor) -> Tensor:
+        """(rows,) bool, is anything known of each beside what they met?
+
+        Args:
+            met: (rows,) bool, whether there is a history.
+        """
+        known = torch.zeros_like(met)
         if self.users is not None:  # the vectors of those who met nothing in training stay zero
-            known |= (user != PAD) & self.users.detach().any(1)[user.clamp(min=0)]
+            known |= (people.user != PAD) & self.users.detach().any(1)[people.user.clamp(min=0)]
         if self.features is not None:
-            known |= (features != PAD).any(1)
+            known |= (people.features != PAD).any(1)
         return known
 
-    def people(self, pooled: Tensor, user: Tensor, features: Tensor) -> Tensor:
+    def people(self, pooled: Tensor, read: Tensor, met: Tensor, people: People) -> Tensor:
         """(rows, dim) the side of people, not yet of length 1.
 
         Args:
-            pooled: (rows, dim) the means of their histories.
-            user: (rows,) users of training; PAD = strangers.
-            features: (rows, features) codes; PAD = missing.
+            pooled: (rows, width) the means of the inputs of their histories.
+            read: (rows,) bool, whether their histories are read ...
+            met: (rows,) ... and whether they have any.
         """
+        pooled = pooled * read.unsqueeze(1).to(pooled.dtype)
         if self.users is not None:
-            own = nn.functional.embedding(user.clamp(min=0), self.users)
-            pooled = pooled + own * (user != PAD).unsqueeze(1).to(own.dtype)
+            own = nn.functional.embedding(people.user.clamp(min=0), self.users)
+            pooled = pooled + own * (people.user != PAD).unsqueeze(1).to(own.dtype)
         if self.features is not None:
-            pooled = pooled + self.features(features)
+            pooled = pooled + self.features(people.features)
         return torch.as_tensor(self.user_tower(pooled))
+
+    def item_side(self, inputs: Tensor) -> Tensor:
+        """(n, dim) of length 1, of inputs (n, width)."""
+        return unit(self.item_tower(inputs))
+
+    def all_inputs(self) -> Tensor:
+        """(items, width) what all items bring into the towers."""
+        return self.items.vectors()
 
     def item_vectors(self) -> Tensor:
         """(items, dim) of length 1."""
-        return unit(self.item_tower(self.items.vectors()))
+        return self.item_side(self.all_inputs())
 
 
 class TwoTowerModel(VectorModel):
@@ -342,9 +391,7 @@ class TwoTowerModel(VectorModel):
         super().__init__(settings, about)
         self.net, self.columns, self.users = net, columns, users
         self._run = run
-        self._answerable = about.met
-        if isinstance(net.items, FeaturedItems):
-            self._answerable = about.met | net.items.described.cpu().numpy()
+        self._answerable = self._known_items()
 
     @property
     def parameters(self) -> int:
@@ -361,6 +408,11 @@ class TwoTowerModel(VectorModel):
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""
         return self._answerable
+
+    def _known_items(self) -> NDArray[np.bool_]:
+        if not isinstance(self.net.items, FeaturedItems):
+            return self.about.met
+        return np.asarray(self.about.met | self.net.items.described.cpu().numpy())
 
     def knows_new_items(self) -> bool:
         return isinstance(self.net.items, FeaturedItems)
@@ -386,21 +438,26 @@ class TwoTowerModel(VectorModel):
         """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
         readable = self._readable(queries)
         history = readable.history.last(self.settings.length)
-        codes = self.columns.codes(queries.user_features, len(queries))
-        user = np.full(len(queries), PAD, np.int32)
-        if queries.user is not None and self.settings.user_embedding:
-            user = self.users.renumbered(queries.user, None if self.histories is None else self.histories.users)
         vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
         device = device_of(self._run)
         with self._answering():
-            told = (torch.from_numpy(each.astype(np.int64)).to(device) for each in (user, codes))
-            asked = np.flatnonzero((history.lengths > 0) | self.net.anything(*told).cpu().numpy())
-            table = self.net.items.vectors()
+            people, met = self.people(queries).to(device), torch.from_numpy(history.lengths > 0).to(device)
+            asked = np.flatnonzero((met | self.net.anything(people, met)).cpu().numpy())
+            table = self.net.all_inputs()
             for start in range(0, len(asked), ANSWERED_TOGETHER):
                 rows = asked[start : start + ANSWERED_TOGETHER]
                 read = history.take(rows)
                 items, offsets = (torch.from_numpy(each.astype(np.int64)) for each in (read.values, read.offsets))
                 pooled = mean_of_rows(table, items.to(device), offsets.to(device))
-                beside = (torch.from_numpy(each[rows].astype(np.int64)).to(device) for each in (user, codes))
-                vectors[rows] = unit(self.net.people(pooled, *beside)).cpu().numpy()
+                there = torch.from_numpy(rows).to(device)
+                found = self.net.people(pooled, met[there], met[there], people.take(there))
+                vectors[rows] = unit(found).cpu().numpy()
         return vectors
+
+    def people(self, queries: Queries) -> People:
+        """What is known of those who ask, beside their histories."""
+        codes = self.columns.codes(queries.user_features, len(queries))
+        user = np.full(len(queries), PAD, np.int32)
+        if queries.user is not None and self.settings.user_embedding:
+            user = self.users.renumbered(queries.user, None if self.histories is None else self.histories.users)
+        return People(*(torch.from_numpy(each.astype(np.int64)) for each in (user, codes)))

@@ -1,0 +1,66 @@
+"""What a table says in words: one text per row, cleaned of markup and cut where nobody would read on."""
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from foretaste.catalog import Categories, Category, Column, Number, Table, Text
+from foretaste.errors import ConfigError
+from foretaste.ragged import PAD
+
+__all__ = ["MOST_CHARACTERS", "cleaned", "row_texts"]
+
+MOST_CHARACTERS = 4000  # three times what sentence encoders read
+TAG = re.compile(r"</?[A-Za-z!][^<>]{0,300}>")
+SPACE = re.compile(r"\s+")
+
+
+def row_texts(table: Table, columns: Sequence[str] | None = None) -> list[str]:
+    """For each row what its columns say, one after another; empty where they say nothing.
+
+    Texts stand as they are, behind them "column: name, name" of each column of names.
+
+    Args:
+        columns: Which, in this order. None: all texts, then all columns of names that group the rows.
+
+    Raises:
+        UnknownName: There is no such column.
+        ConfigError: A named column is no matter of words.
+    """
+    if columns is None:
+        texts = [name for name, column in table.columns.items() if isinstance(column, Text)]
+        columns = [*texts, *(name for name, column in table.columns.items() if _groups(column))]
+    said = [_said(name, table[name]) for name in columns]
+    return [". ".join(each for each in row if each) for row in zip(*said, strict=True)] if said else [""] * len(table)
+
+
+def cleaned(text: str) -> str:
+    """Without tags, entities and runs of white space, and no longer than ``MOST_CHARACTERS``."""
+    short = text[: 2 * MOST_CHARACTERS]
+    return SPACE.sub(" ", html.unescape(TAG.sub(" ", short))).strip().rstrip(".")[:MOST_CHARACTERS]
+
+
+def _groups(column: Column) -> bool:
+    """Is it a column of names, of which each is, on average, that of two rows or more?"""
+    if isinstance(column, Category):
+        codes = column.codes[column.codes != PAD]
+    elif isinstance(column, Categories):
+        codes = column.codes.values
+    else:
+        return False
+    return 2 * len(np.unique(codes)) <= len(codes)
+
+
+def _said(name: str, column: Column) -> Iterator[str]:
+    """Per row, what this column says."""
+    if isinstance(column, Text):
+        return (cleaned(text) for text in column.lists())
+    if isinstance(column, Category):
+        return ("" if each is None else f"{name}: {cleaned(each)}" for each in column.lists())
+    if isinstance(column, Categories):
+        return (f"{name}: {', '.join(map(cleaned, row))}" if row else "" for row in column.lists())
+    if isinstance(column, Number):
+        return ("" if each is None else f"{name}: {each:g}" for each in column.lists())
+    raise ConfigError(f"text_columns: {name!r} is a column of {column.kind}; texts, names and numbers can be read.")

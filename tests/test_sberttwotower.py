@@ -1,0 +1,152 @@
+"""Two towers that read: what text tells of items never met, of texts alone, of people; and the fusion by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from foretaste import load
+from foretaste.catalog import Catalog, Table, Text
+from foretaste.dataset import Dataset
+from foretaste.errors import ConfigError, MissingData
+from foretaste.models import SBERTTwoTower
+from foretaste.nets.modalities import Modalities
+from foretaste.query import Queries
+from foretaste.ragged import Ragged
+from foretaste.run import Run, silent
+from foretaste.train import TrainPlan
+from foretaste.vocab import Vocab
+
+RUN = Run(seed=1, device="cpu", precision="fp32")
+COOKING = ["a book on baking bread", "pasta at home", "soups for the winter", "the art of sauces", "cakes and tarts"]
+SPACE = ["rockets to the moon", "the red planet", "life of an astronaut", "black holes explained", "stars and galaxies"]
+NEVER = ["how to roast vegetables", "a history of telescopes"]  # no word in common with the rest but the smallest
+READING = SBERTTwoTower(
+    **{"dim": 16, "batch_size": 64, "dropout": 0.0, "item_forgetting": 0.5},
+    plan=TrainPlan(epochs=30, lr=0.01),
+)
+
+
+def library(users: int = 80, told: bool = False) -> Dataset:
+    """Half of the people read about cooking, half about space; two books were never read."""
+    rng = np.random.default_rng(3)
+    kind = np.arange(users) % 2
+    item = np.concatenate([5 * each + rng.permutation(5)[:4] for each in kind])
+    table = Table(12, {"title": Text.from_list([*COOKING, *SPACE, *NEVER])})
+    about = ["loves to cook", "looks at the sky"]
+    people = Table(users, {"about": Text.from_list([about[each] for each in kind])} if told else {})
+    log = Dataset.from_arrays(
+        *(Vocab(np.arange(users)), Vocab(np.arange(12)), np.repeat(np.arange(users), 4), item),
+        catalog=Catalog(table, people),
+    )
+    return log
+
+
+@pytest.fixture(scope="module")
+def model():
+    return READING.fit(library(), run=RUN)
+
+
+def histories(*rows) -> Queries:
+    return Queries(Ragged.from_lists(list(rows)))
+
+
+def test_items_never_met_are_known_by_what_is_written_of_them(model):
+    found = model.recommend(histories([0, 1, 2, 3, 4], [5, 6, 7, 8, 9]), 1)
+    assert found.items.ravel().tolist() == [10, 11]
+    assert model.answerable().all()
+
+
+def test_texts_can_be_ranked_that_are_of_no_item(model):
+    scores = model.score_texts(histories([0, 1], [6, 8], []), ["grilling fish", "the first landing on Mars", ""])
+    assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]
+    assert np.isnan(scores[:, 2]).all() and np.isnan(scores[2]).all()
+
+
+def test_people_are_known_by_what_is_written_about_them_though_training_had_none(model):
+    nobody = model.told(histories([], []), ["wants to learn how to cook", "dreams of flying to other planets"])
+    found = model.recommend(nobody, 3).items
+    assert set(found[0].tolist()) <= {0, 1, 2, 3, 4, 10}
+    assert set(found[1].tolist()) <= {5, 6, 7, 8, 9, 11}
+    with pytest.raises(ConfigError, match="2 texts are about 1 people"):
+        model.told(histories([0]), ["a", "b"])
+
+
+def test_what_is_written_of_people_is_learned_from():
+    model = READING.model_copy(update={"history_dropout": 0.3}).fit(library(told=True), run=RUN)
+    table = Table(2, {"about": Text.from_list(["loves to cook", "looks at the sky"])})
+    found = model.recommend(Queries(Ragged.empty(2), user_features=table), 4)
+    assert set(found.items[0].tolist()) <= {0, 1, 2, 3, 4, 10}
+    assert set(found.items[1].tolist()) <= {5, 6, 7, 8, 9, 11}
+    assert (found.source == 0).all()
+
+
+def test_reasons_are_shares_of_what_is_there(model):
+    asked = histories([0, 1], [])
+    reasons = model.reasons(asked, [0, 10])
+    np.testing.assert_allclose(reasons.similarities[0], model.score(asked)[0, [0, 10]], rtol=1e-5)
+    assert np.isnan(reasons.similarities[1]).all()
+    np.testing.assert_allclose(reasons.item_weights.sum(1), 1, rtol=1e-5)
+    own = reasons.item_kinds.index("events")
+    assert reasons.item_weights[0, own] > 0 and reasons.item_weights[1, own] == 0  # nobody met item 10
+    np.testing.assert_allclose(reasons.person_weights[0].sum(), 1, rtol=1e-5)
+    assert (reasons.person_weights[1] == 0).all()
+    assert reasons.item_attention.shape == (2, 2, 3, 3)
+    assert (reasons.item_attention[1, :, :, own] == 0).all()
+
+
+def test_new_items_are_read_and_kept(model, tmp_path):
+    arrivals = pl.DataFrame({"item_id": [70, 71], "title": ["stews and curries", None]})
+    grown = model.with_items(arrivals, log=silent)
+    assert grown.answerable()[12:].tolist() == [True, False]
+    found = grown.recommend(histories([0, 1, 2, 3, 4]), 2).items[0].tolist()
+    assert set(found) == {10, 12}
+    grown.save(tmp_path / "bundle")
+    again = load(tmp_path / "bundle")
+    np.testing.assert_array_equal(
+        again.recommend(histories([0, 6]), 5).items, grown.recommend(histories([0, 6]), 5).items
+    )
+    assert again.knows_new_items()
+
+
+def test_without_any_text_it_is_refused_and_texts_that_are_the_same_are_no_error():
+    data = library()
+    empty = replace(data, catalog=Catalog(Table(12, {"title": Text.from_list([""] * 12)}), Table(80)))
+    with pytest.raises(MissingData, match="No item of events has a text: its columns are title"):
+        READING.fit(empty, run=RUN)
+    same = replace(data, catalog=Catalog(Table(12, {"title": Text.from_list(["a book"] * 11 + [""])}), Table(80)))
+    said = []
+    fitted = READING.for_epochs(1).fit(same, run=replace(RUN, log=lambda message, numbers=None: said.append(message)))
+    assert "sberttwotower: 1 of 12 items have no text" in said
+    assert fitted.answerable().tolist() == [True] * 11 + [False]
+
+
+def test_kinds_are_fused_as_it_is_written():
+    torch.manual_seed(0)
+    fusion = Modalities(3, 8, 2, 0.0).eval()
+    for each in fusion.parameters():
+        torch.nn.init.normal_(each, std=0.5)
+    vectors = torch.randn(2, 3, 8)
+    there = torch.tensor([[True, False, True], [False, False, False]])
+    found = fusion(vectors, there)
+    assert (found[1] == 0).all()
+    x = vectors[0, [0, 2]]
+    read = fusion.norm(vectors[0] + fusion.kinds)[[0, 2]]
+    q, k, v = fusion.queries(read), fusion.keys(read), fusion.values(read)
+    heads = [slice(0, 4), slice(4, 8)]
+    mixed = torch.cat([(q[:, h] @ k[:, h].T / 2).softmax(1) @ v[:, h] for h in heads], 1)
+    attended = x + fusion.out(mixed)
+    kinds = fusion.kinds[[0, 2]]
+    weights = fusion.weigh(fusion.hidden(fusion.weighed_norm(attended + kinds)).tanh()).softmax(0)
+    torch.testing.assert_close(found[0], (weights * attended).sum(0), rtol=1e-4, atol=1e-5)
+
+
+def test_fusion_begins_as_the_mean_of_what_is_there_and_the_rest_does_not_matter():
+    fusion, vectors = Modalities(3, 8, 2, 0.0), torch.randn(4, 3, 8)
+    there = torch.tensor([[True, True, False]] * 4)
+    torch.testing.assert_close(fusion(vectors, there), vectors[:, :2].mean(1))
+    other = vectors.clone()
+    other[:, 2] = 100
+    torch.testing.assert_close(fusion(other, there), fusion(vectors, there))

@@ -30,6 +30,8 @@ from foretaste.vocab import Strings, Vocab
 FAST: dict[str, Settings] = {
     "popular": MODELS["popular"](),
     "recentpopular": MODELS["recentpopular"](),
+    "categorypopular": MODELS["categorypopular"](),
+    "textsimilarity": MODELS["textsimilarity"](by="words"),
     "itemknn": MODELS["itemknn"](neighbors=8),
     "ease": MODELS["ease"](l2=20.0),
     "als": MODELS["als"](dim=8, epochs=4),
@@ -51,6 +53,8 @@ FAST: dict[str, Settings] = {
 SETTING_NAMES = {
     "popular": {"count_users"},
     "recentpopular": {"window_days", "half_life_days"},
+    "categorypopular": {"item_columns", "seed"},
+    "textsimilarity": {"by", "encoder", "text_columns"},
     "itemknn": {"neighbors", "weighting", "damping", "binary", "bm25_k1", "bm25_b"},
     "ease": {"l2", "keep", "binary", "memory_gib"},
     "als": {"dim", "regularization", "alpha", "epochs", "binary"},
@@ -106,7 +110,7 @@ networks = pytest.mark.parametrize("name", NETWORKS)
 seeded = pytest.mark.parametrize("name", ["als", *(name for name, each in FAST.items() if hasattr(each, "plan"))])
 deterministic = pytest.mark.parametrize("name", ["popular", "recentpopular", "itemknn", "ease"])
 # These know an item without events by what the catalogue says of it, so they offer and read it (tests of their own).
-KNOW_BY_METADATA = ("enhancedbert4rec", "sberttwotower")
+KNOW_BY_METADATA = ("categorypopular", "textsimilarity", "enhancedbert4rec", "sberttwotower")
 by_events = pytest.mark.parametrize("name", [name for name in MODELS if name not in KNOW_BY_METADATA])
 personal_by_events = pytest.mark.parametrize(
     "name", [name for name in MODELS if "popular" not in name and name not in KNOW_BY_METADATA]
@@ -400,7 +404,9 @@ def test_the_declared_needs_suffice(name, shop):
 @every_model
 def test_each_declared_need_is_named_where_it_is_missing(name, shop):
     for need in FAST[name].needs:
-        more = {Needs.ORDER: Needs.TIMES, Needs.ITEM_TEXT: Needs.ITEM_FEATURES}  # what brings the need with it
+        table = Needs.ITEM_TEXT | Needs.ITEM_FEATURES
+        # What brings the need with it.
+        more = {Needs.ORDER: Needs.TIMES, Needs.ITEM_TEXT: table, Needs.ITEM_FEATURES: table}
         rest = ~need & ~more.get(need, need)
         with pytest.raises(
             MissingData, match=f"{type(FAST[name]).__name__} needs {need.name}[;,].*shop has .*To give it"
@@ -423,8 +429,8 @@ def test_the_smallest_log_is_fitted_or_refused_in_a_sentence(name):
         with pytest.raises(DataError, match=f"tiny has no user with two (events|different items), {lacking}"):
             FAST[name].fit(tiny, run=RUN)
         return
-    if Needs.ITEM_TEXT in FAST[name].needs:
-        with pytest.raises(MissingData, match=f"{type(FAST[name]).__name__} needs ITEM_TEXT"):
+    if FAST[name].needs & (Needs.ITEM_TEXT | Needs.ITEM_FEATURES):
+        with pytest.raises(MissingData, match=f"{type(FAST[name]).__name__} needs ITEM_(TEXT|FEATURES)"):
             FAST[name].fit(tiny, run=RUN)
         return
     model = FAST[name].fit(tiny, run=RUN)

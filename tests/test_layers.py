@@ -21,7 +21,8 @@ vocab storage topk fusion ann sampling exit_codes optimizers
 checkpoints fallback
 mishaps
 catalog train
-item_features new_items texts text_encoder
+texts text_encoder new_items
+item_features
 nets
 dataset
 saved_dataset query sessions sources events side_inputs pairs

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from foretaste.models import MODELS
     from foretaste.models.als import ALS
     from foretaste.models.bert4rec import BERT4Rec
+    from foretaste.models.categorypopular import CategoryPopular
     from foretaste.models.ease import EASE
     from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
     from foretaste.models.gru4rec import GRU4Rec
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from foretaste.models.recentpopular import RecentPopular
     from foretaste.models.sasrec import SASRec
     from foretaste.models.sberttwotower import SBERTTwoTower
+    from foretaste.models.textsimilarity import TextSimilarity
     from foretaste.models.twotower import TwoTower
     from foretaste.query import Holdout, Queries, TopK
     from foretaste.recommender import Model, Recommender, Settings
@@ -43,6 +45,7 @@ _HOME = {
     "ALS": "models.als",
     "BERT4Rec": "models.bert4rec",
     "Catalog": "catalog",
+    "CategoryPopular": "models.categorypopular",
     "Columns": "events",
     "Dataset": "dataset",
     "EASE": "models.ease",
@@ -68,12 +71,13 @@ _HOME = {
     "Run": "run",
     "SASRec": "models.sasrec",
     "SBERTTwoTower": "models.sberttwotower",
-    "TwoTower": "models.twotower",
     "Settings": "recommender",
     "Shop": "simulate",
     "Table": "catalog",
+    "TextSimilarity": "models.textsimilarity",
     "TopK": "query",
     "TrainPlan": "train",
+    "TwoTower": "models.twotower",
     "evaluate": "evaluation",
     "load": "bundle",
     "read_events": "events",
@@ -91,6 +95,7 @@ __all__ = [
     "MODELS",
     "BERT4Rec",
     "Catalog",
+    "CategoryPopular",
     "Columns",
     "Dataset",
     "EnhancedBERT4Rec",
@@ -116,6 +121,7 @@ __all__ = [
     "Settings",
     "Shop",
     "Table",
+    "TextSimilarity",
     "TopK",
     "TrainPlan",
     "TwoTower",

@@ -1,6 +1,5 @@
 """What the catalogue says of each item, as codes: its categories, its words, and how large its numbers are."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from numpy.typing import NDArray
 
 from foretaste.catalog import Categories, Category, Number, Table, Text
 from foretaste.ragged import Ragged
+from foretaste.texts import words_of
 
 __all__ = ["ItemFeatures"]
 
 FEWEST = 3  # items that must share a name or word: what fewer have tells nothing about others
 MOST_COMMON = 0.3  # of the items; a word that more have is as good as none
 PARTS = 10  # quantiles that numbers are cut into
-WORD = re.compile(r"[^\W_]{3,}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ def _texts(column: object, cuts: NDArray[np.float64] | None) -> Iterable[Iterabl
         part = np.searchsorted(cuts, column.values, side="right")
         return ([] if np.isnan(value) else [f"part {each}"] for value, each in zip(column.values, part, strict=True))
     if isinstance(column, Text):
-        return (set(WORD.findall(text.lower())) for text in column.lists())
+        return (set(words_of(text)) for text in column.lists())
     return []
 
 

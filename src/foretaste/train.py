@@ -17,7 +17,7 @@ from foretaste.computing import blocks_computed, check_compiler
 from foretaste.errors import ConfigError
 from foretaste.memory import freed_memory_kept
 from foretaste.mishaps import Mishaps, weights_explained
-from foretaste.optimizers import optimizer_of
+from foretaste.optimizers import optimizer_of, set_rate
 from foretaste.run import Precision, Run
 from foretaste.train_plan import TrainPlan
 
@@ -148,8 +148,7 @@ class _Step:
 
     def __call__(self, group: Sequence[Any], loss: Callable[[Any], Mapping[str, Tensor]], rate: float) -> list[Tensor]:
         """One step over a group of batches; each loss detached, summed over the group, with their names in order."""
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
         for batch in group:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from foretaste.catalog import Table, Text
@@ -20,13 +20,14 @@ from foretaste.nets.attention import check_heads
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.modalities import Modalities
 from foretaste.nets.towers import mean_of_rows
+from foretaste.optimizers import learn_slower
 from foretaste.query import Queries
 from foretaste.ragged import PAD
 from foretaste.recommender import About
-from foretaste.run import Log, Run, silent
+from foretaste.run import Run
 from foretaste.side_inputs import UserColumns
 from foretaste.storage import part
-from foretaste.text_encoder import TextEncoder
+from foretaste.text_encoder import Finetuned, TextEncoder
 from foretaste.texts import cleaned, row_texts
 from foretaste.train import TrainPlan, device_of
 from foretaste.vocab import Vocab
@@ -54,7 +55,7 @@ class SBERTTwoTower(TwoTower):
     Source: the encoder is Sentence-BERT (Reimers, Gurevych, EMNLP 2019); item and person as learned fusions of
         collaborative and content vectors, and learning to do without the former, are the idea of DropoutNet (Volkovs,
         Yu, Poutanen, NeurIPS 2017). Differs: kinds are fused by attention, not by concatenation, so that any may be
-        missing; the encoder's weights stay as they are, and every text is encoded once.
+        missing; by default the encoder's weights stay as they are, and every text is encoded once.
     """
 
     item_features: bool = True
@@ -65,6 +66,13 @@ class SBERTTwoTower(TwoTower):
     """A folder, or the name of a sentence encoder."""
     text_columns: tuple[str, ...] | None = None
     """What is read of items to the encoder. None: all texts, then all names that group them."""
+    unfrozen_layers: NonNegativeInt = 0
+    """How many of the encoder's last layers go on learning; 0: its weights stay as they are."""
+    encoder_lr: PositiveFloat = 2e-5
+    """Their learning rate, by the schedule of ``plan``."""
+    encoder_batch: PositiveInt = 64
+    """Texts that are encoded anew in each step while layers learn, drawn from those of the batch; for the others counts
+    what was last made of them."""
     item_forgetting: float = Field(default=0.2, ge=0, lt=1)
     """The chance of each item to be known by what is said of it alone in a batch."""
     history_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -84,7 +92,8 @@ class SBERTTwoTower(TwoTower):
         self, about: About, train: Dataset, columns: UserColumns, learned_from: NDArray[np.integer], run: Run
     ) -> "SBERTTwoTowerModel":
         encoder = TextEncoder(self.encoder, str(device_of(run)))
-        texts = encoder.encode(row_texts(about.catalog, self.text_columns), run.log)
+        written = row_texts(about.catalog, self.text_columns)
+        texts = encoder.encode(written, run.log)
         if np.isnan(texts).all():
             raise MissingData(
                 f"No item of {about.data} has a text: its columns are {', '.join(about.catalog) or 'none'}. Give an "
@@ -94,15 +103,20 @@ class SBERTTwoTower(TwoTower):
         if silent_of:
             run.log(f"{self.called()}: {silent_of:,} of {len(texts):,} items have no text")
         net = SBERTTwoTowerNet(self, about, len(train.users), columns, learned_from, texts)
-        people = None if train.catalog is None else train.catalog.users
+        people, told = None if train.catalog is None else train.catalog.users, []
         if people is not None and people.of_kind("text"):
-            net.people_texts = torch.from_numpy(_of_people(encoder, people, run.log))
+            told = row_texts(people, list(people.of_kind("text")))
+            net.people_texts = torch.from_numpy(encoder.encode(told, run.log))
+        if self.unfrozen_layers:
+            net.finetune(encoder.network, written, told)
         return SBERTTwoTowerModel(self, about, net, run, columns, train.users)
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "SBERTTwoTowerModel":
         columns, users = UserColumns.from_arrays(part(state, COLUMNS)), Vocab.from_arrays(part(state, USERS))
         arrays = part(state, NET)
         net = SBERTTwoTowerNet(self, about, len(users), columns, np.ones(len(about.items)), arrays[TEXTS])
+        if self.unfrozen_layers:
+            net.finetune(TextEncoder(self.encoder).network)
         load_arrays(net, arrays)
         return SBERTTwoTowerModel(self, about, net.eval(), Run(), columns, users)
 
@@ -116,6 +130,7 @@ class SBERTTwoTowerNet(TwoTowerNet):
         texts: (items, width) what the encoder makes of each item's text; NaN = it has none.
     """
 
+    settings: SBERTTwoTower
     texts: Tensor  # (items, width) float16; NaN = no text
     met: Tensor  # (items,) bool
     center: Tensor  # (width,) their mean, which tells no item from another
@@ -138,12 +153,47 @@ class SBERTTwoTowerNet(TwoTowerNet):
         self.register_buffer("met", torch.from_numpy(np.array(about.met)), persistent=False)
         self.read_text = nn.Linear(width, dim)
         nn.init.normal_(self.read_text.weight, std=dim**-0.5)  # texts are of length 1, and items begin at about that
+        self.encoder: Finetuned | None = None
+        self._item_texts: Sequence[str] = ()
+        self._people_texts: Sequence[str] = ()
         self.item_kinds = Modalities(len(ITEM_KINDS), dim, settings.heads, settings.dropout)
         self.person_kinds = Modalities(len(PERSON_KINDS), dim, settings.heads, settings.dropout)
 
+    def finetune(self, network: Any, items: Sequence[str] = (), people: Sequence[str] = ()) -> None:
+        """Let the last layers of the encoder learn.
+
+        Args:
+            items: What is read of each while that goes on; none where it is over.
+            people: What is written about each; none where nothing is.
+        """
+        self.encoder = Finetuned(network, self.settings.unfrozen_layers)
+        self._item_texts, self._people_texts = items, people
+        learn_slower(self.encoder.parameters(), self.settings.encoder_lr / self.settings.plan.lr)
+
+    def reread(self) -> None:
+        """Encode all texts with the weights as they are now."""
+        if self.encoder is None:
+            return
+        for table, texts in ((self.texts, self._item_texts), (self.people_texts, self._people_texts)):
+            if len(texts):
+                table.copy_(torch.from_numpy(self.encoder.encode(texts)))
+
+    def _texts_read(self, items: Tensor) -> Tensor:
+        """(n, width) of the texts of some items; a few of them are encoded now, so that the encoder learns."""
+        texts = self.texts[items].float()
+        if self.encoder is None or not len(self._item_texts):
+            return texts
+        written = _written(texts).nonzero()[:, 0]
+        some = written[torch.randperm(len(written), device=written.device)[: self.settings.encoder_batch]]
+        if not len(some):
+            return texts
+        made = self.encoder([self._item_texts[item] for item in items[some].tolist()]).float()
+        self.texts[items[some]] = made.detach().to(self.texts.dtype)
+        return texts.index_put((some,), made)
+
     def inputs(self, items: Tensor) -> Tensor:
         """(n, 2 dim) as the base has it; by chance an item is known by what is said of it alone."""
-        said, texts, described = self._said(), self.texts[items], self._described()[items]
+        said, texts, described = self._said(), self._texts_read(items), self._described()[items]
         # An item of which nothing is said keeps its own: of nothing, nothing is learned.
         kept = torch.rand(len(items), device=items.device) >= self.settings.item_forgetting
         kept |= ~described & ~_written(texts)
@@ -250,13 +300,16 @@ class SBERTTwoTowerModel(TwoTowerModel):
     settings: SBERTTwoTower
     net: SBERTTwoTowerNet
 
+    def calibrate(self) -> None:
+        self.net.reread()
+
     def knows_new_items(self) -> bool:
         return True
 
     def _with_rows(self, items: Vocab, catalog: Table) -> Self:
         """The texts of the new items are encoded."""
         fresh = np.arange(len(self.items), len(items))
-        texts = self._encoder.encode(row_texts(catalog, self.settings.text_columns)[len(self.items) :])
+        texts = self._encoded(row_texts(catalog, self.settings.text_columns)[len(self.items) :])
         model = super()._with_rows(items, catalog)
         model.net.texts[torch.from_numpy(fresh)] = torch.from_numpy(texts.astype(np.float16))
         model._answerable = model._known_items()
@@ -275,7 +328,7 @@ class SBERTTwoTowerModel(TwoTowerModel):
         Raises:
             ConfigError: The encoder is not to be had.
         """
-        found = self._encoder.encode([cleaned(text) for text in texts])
+        found = self._encoded([cleaned(text) for text in texts])
         with self._answering():
             inputs = self.net.text_inputs(torch.from_numpy(found).to(self.net.read_text.weight.device))
             vectors = self.net.item_side(inputs).cpu().numpy()
@@ -318,7 +371,11 @@ class SBERTTwoTowerModel(TwoTowerModel):
         people, table = super().people(queries), queries.user_features
         if table is None or not table.of_kind("text"):
             return people
-        return replace(people, texts=torch.from_numpy(_of_people(self._encoder, table, silent)))
+        return replace(people, texts=torch.from_numpy(self._encoded(row_texts(table, list(table.of_kind("text"))))))
+
+    def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(texts, width); NaN for an empty one."""
+        return self._encoder.encode(texts) if self.net.encoder is None else self.net.encoder.encode(texts)
 
     @cached_property
     def _encoder(self) -> TextEncoder:
@@ -331,8 +388,3 @@ def _written(texts: Tensor) -> Tensor:
 
 
 TOLD = "told"  # the column in which a text about a person stands
-
-
-def _of_people(encoder: TextEncoder, people: Table, log: Log) -> NDArray[np.float32]:
-    """(people, width) what their columns of text say; NaN where they say nothing."""
-    return encoder.encode(row_texts(people, list(people.of_kind("text"))), log)

@@ -126,7 +126,7 @@ class TwoTower(IterativeSettings):
             hard = model.best_unmet(train) if self.hard_negatives and epoch else None
             return HistoryPairBatches(self, train, pairs, codes, size, hard, rng)
 
-        self.learn(model, net, batches, net.losses, train, validation, run)
+        self.learn(model, net, batches, net.losses, train, validation, run, calibrate=model.calibrate)
         return model
 
     def untrained(
@@ -404,6 +404,9 @@ class TwoTowerModel(VectorModel):
             **prefixed(COLUMNS, self.columns.arrays()),
             **prefixed(USERS, users.arrays()),
         }
+
+    def calibrate(self) -> None:
+        """While fitting: work out what answers need beside the weights, which have just changed. By default nothing."""
 
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""

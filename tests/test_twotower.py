@@ -176,7 +176,7 @@ def test_hard_negatives_are_of_the_best_that_a_person_has_not_met(shop):
 def test_newcomers_are_answered_by_what_is_known_of_them():
     clubs = worlds.clubs()
     train = clubs.newcomers.train
-    model = with_(user_features=True, plan=TrainPlan(epochs=20, lr=0.02)).fit(train, run=RUN)
+    model = with_(user_features=True, plan=TrainPlan(epochs=40, lr=0.02)).fit(train, run=RUN)
     own = [set(range(5)), set(range(6, 11))]
     found = model.recommend(clubs.newcomers.queries, k=4)
     assert all(set(row.tolist()) <= club for row, club in zip(found.items, own, strict=True))

@@ -35,16 +35,18 @@ class Negatives:
         weights = np.asarray(counts, np.float64) ** alpha if alpha else evenly
         chances = weights / weights.sum()
         self._log_chances = torch.from_numpy(np.log(np.maximum(chances, 1e-300)).astype(np.float32))
-        # The sum ends at 1 exactly, so that behind the last item with a chance there is nothing to be drawn.
-        self._until = torch.from_numpy(np.cumsum(weights) / np.cumsum(weights)[-1])
-        self._uniform = not alpha and bool((evenly > 0).all())
+        self._items = len(counts)
+        uniform = not alpha and bool((evenly > 0).all())
+        self._table = None if uniform else _alias_table(chances)
 
     def draw(self, shape: int | tuple[int, ...], device: torch.device) -> Tensor:
         """Item indices, with repetition."""
         shape = (shape,) if isinstance(shape, int) else shape
-        if self._uniform:
-            return torch.randint(len(self._until), shape, device=device)
-        return torch.searchsorted(self._until, torch.rand(shape, dtype=torch.float64), right=True).to(device)
+        if self._table is None:
+            return torch.randint(self._items, shape, device=device)
+        own, other = self._table
+        drawn = torch.randint(self._items, shape)
+        return torch.where(torch.rand(shape) < own[drawn], drawn, other[drawn]).to(device)
 
     def log_odds(self, draws: int) -> Tensor:
         """(items,) the natural logarithm of how often each item is expected among so many draws.
@@ -52,6 +54,31 @@ class Negatives:
         Very small, but finite, for items that are never drawn.
         """
         return self._log_chances + float(np.log(draws))
+
+
+def _alias_table(chances: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+    """(items,) the share of an item's place that is its own, and the item that has the rest of it.
+
+    A place drawn evenly, and then one of the two items that share it, is a draw by these chances, at a cost that does
+    not grow with the items.
+
+    Source: Vose, "A Linear Algorithm for Generating Random Numbers with a Given Distribution", IEEE Transactions on
+        Software Engineering 17 (1991).
+    """
+    left = (chances * len(chances)).tolist()
+    small = [item for item, share in enumerate(left) if share < 1]
+    large = [item for item, share in enumerate(left) if share >= 1]
+    own, other = [1.0] * len(left), list(range(len(left)))
+    while small and large:
+        item, giver = small.pop(), large[-1]
+        own[item], other[item] = left[item], giver
+        left[giver] -= 1 - left[item]
+        if left[giver] < 1:
+            small.append(large.pop())
+    likeliest = int(chances.argmax())
+    for item in small:  # by rounding nobody is left to fill their places; an item without a chance must still have none
+        own[item], other[item] = left[item], likeliest
+    return torch.tensor(own), torch.tensor(other)
 
 
 class Unmet:

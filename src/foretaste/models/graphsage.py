@@ -1,6 +1,7 @@
 """GraphSAGE (Hamilton, Ying, Leskovec, "Inductive Representation Learning on Large Graphs", NeurIPS 2017)."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
 
@@ -25,7 +26,7 @@ from foretaste.pairs import PairBatches, Pairs
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged, groups_within
 from foretaste.recommender import About
-from foretaste.run import Run
+from foretaste.run import Log, Run, warned
 from foretaste.sampling import Negatives
 from foretaste.scoring import VectorModel
 from foretaste.sequential import item_embedding
@@ -56,7 +57,8 @@ class GraphSAGE(IterativeSettings):
 
     To answer, nothing is drawn: all neighbours are heard, or 1,000 spread evenly over those of who has more; of a
     history the latest 1,000 events. What is kept of the graph is only what each item hears in each layer, (items,
-    layers, dim); an item that comes later hears nothing. The graph itself and the users are not kept.
+    layers, dim); the edges and the users are not. An item that comes later hears nothing, or, where newer events come
+    with it, those who met it; the items of training go on hearing what they heard.
 
     Source: algorithm 2, on the graph of Ying et al., "Graph Convolutional Neural Networks for Web-Scale Recommender
         Systems" (PinSage), KDD 2018; the softmax as in Yi et al., RecSys 2019. Differs: users and items have weights
@@ -144,7 +146,11 @@ class GraphSAGE(IterativeSettings):
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "GraphSAGEModel":
         columns, users = UserColumns.from_arrays(part(state, COLUMNS)), Vocab.from_arrays(part(state, KNOWN))
         net = GraphSAGENet(
-            self, about, columns, MeetingGraph.empty(len(users), len(about.items)), np.empty((0, len(columns)), np.int64)
+            self,
+            about,
+            columns,
+            MeetingGraph.empty(len(users), len(about.items)),
+            np.empty((0, len(columns)), np.int64),
         )
         load_arrays(net, part(state, NET))
         return GraphSAGEModel(self, about, net.eval(), Run(), columns, users, state[HEARD])
@@ -356,13 +362,43 @@ class GraphSAGEModel(VectorModel):
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
         """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
+        return self._user_states(queries, self.item_states()[:-1])
+
+    def with_items(
+        self, table: Any, events: Dataset | None = None, *, key: str | None = None, log: Log = warned
+    ) -> Self:
+        """As of every model; and where there are newer events, the new items hear those who met them."""
+        model = super().with_items(table, events, key=key, log=log)
+        return model if events is None or model.histories is None else model._hearing(model.histories.queries)
+
+    def _hearing(self, queries: Queries) -> Self:
+        """This model, in which items that training never met hear the people who ask; all others stay as they are."""
+        newcomers, device = np.flatnonzero(~self.about.met), device_of(self._run)
+        met = queries.matrix(len(self.items))[:, newcomers]
+        asking = np.flatnonzero(np.diff(met.indptr))
+        everyone = torch.arange(len(newcomers), device=device)
+        neighbors = MeetingGraph(met[asking]).to(device).spread(ITEMS, everyone, MOST_HEARD)
+        model = copy.copy(self)
+        model._heard = self._heard.copy()
+        for number in range(len(self.settings.fanouts)):
+            model._states = None  # what people are in a layer depends on what the new items heard in those before
+            items = model.item_states()
+            people = torch.from_numpy(np.nan_to_num(model._user_states(queries.take(asking), items[:number])))
+            with self._answering():
+                heard = self.net.layers.heard_by(ITEMS, number, items[number][newcomers], people.to(device), neighbors)
+            model._heard[newcomers, number] = heard.cpu().numpy()
+        model._states = None
+        model._answerable = self._answerable | model._heard.any((1, 2))
+        return model if model.index is None else model.with_index(model.index.kind)  # type: ignore[arg-type]
+
+    def _user_states(self, queries: Queries, items: Sequence[Tensor]) -> NDArray[np.float32]:
+        """(queries, dim) people after as many layers as there are states of items; NaN where nothing is known."""
         history = self._met(self._readable(queries))
         codes = self.columns.codes(queries.user_features, len(queries))
         user = np.full(len(queries), PAD, np.int32)
         if queries.user is not None and self.settings.user_embedding:
             user = self.users.renumbered(queries.user, None if self.histories is None else self.histories.users)
         vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
-        items = self.item_states()
         with self._answering() as device:
             told = [_indices(each, device) for each in (user, codes)]
             asked = np.flatnonzero((history.lengths > 0) | self.net.anything(*told).cpu().numpy())

@@ -305,6 +305,10 @@ class SageLayers(nn.Module):
             users, items = of_users(users, by_users), of_items(items, by_items)
         return torch.stack(heard, 1)
 
+    def heard_by(self, kind: Kind, number: int, own: Tensor, vectors: Tensor, neighbors: Neighbors) -> Tensor:
+        """(rows, dim) what nodes of a kind hear in a layer, counted from 0; the rest as in ``SageLayer.heard``."""
+        return self._of(kind)[number].heard(own, vectors, neighbors)
+
     def item_states(self, items: Tensor, heard: Tensor) -> list[Tensor]:
         """The vectors (items, dim) of items after 0, 1, ... layers.
 

@@ -474,7 +474,9 @@ def test_items_that_come_later_leave_all_others_as_they_were(clubs):
     assert later.state()["heard"].shape == (14, 2, 8)
 
 
-def test_new_items_hear_those_who_met_them_even_if_nothing_is_said_of_them(clubs):
+def test_new_items_hear_those_who_met_them_even_if_nothing_is_said_of_them(clubs, tmp_path):
+    from foretaste.bundle import load
+
     regulars, train = worlds.clubs().regulars, worlds.clubs().newcomers.train
     arrivals = pl.DataFrame({"item_id": [100, 101], "genre": [None, "dance"]}, schema_overrides={"genre": pl.String})
     user, item = np.arange(1, 41, 2), np.repeat([0, 1], [20, 0])  # people of the club of chess met the first
@@ -487,6 +489,8 @@ def test_new_items_hear_those_who_met_them_even_if_nothing_is_said_of_them(clubs
     assert model.answerable()[12:].tolist() == [True, True]
     dance, chess = model.score(regulars.queries)[:, 12]
     assert chess > dance
+    model.save(tmp_path / "bundle")
+    np.testing.assert_array_equal(load(tmp_path / "bundle").score(regulars.queries), model.score(regulars.queries))
     np.testing.assert_array_equal(
         model.item_vectors()[[*range(5), *range(6, 11)]], clubs.item_vectors()[clubs.about.met]
     )

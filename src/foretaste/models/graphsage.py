@@ -308,11 +308,11 @@ class GraphSAGEModel(VectorModel):
         super().__init__(settings, about)
         self.net, self.columns, self.users = net, columns, users
         self._run = run
-        self._answerable = about.met
-        if isinstance(net.items, FeaturedItems):
-            self._answerable = about.met | net.items.described.cpu().numpy()
         shape = len(about.items), len(settings.fanouts), settings.dim
         self._heard = np.zeros(shape, np.float32) if heard is None else heard
+        self._answerable = about.met | self._heard.any((1, 2))
+        if isinstance(net.items, FeaturedItems):
+            self._answerable |= net.items.described.cpu().numpy()
         self._states: list[Tensor] | None = None  # of items after each layer, once they are asked for
 
     def hear(self) -> None:
@@ -335,7 +335,7 @@ class GraphSAGEModel(VectorModel):
         }
 
     def answerable(self) -> NDArray[np.bool_]:
-        """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""
+        """(items,) those met in training or by newer events, and with ``item_features`` those that are described."""
         return self._answerable
 
     def knows_new_items(self) -> bool:

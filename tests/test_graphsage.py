@@ -350,6 +350,13 @@ def test_attention_learns_the_board_and_bridges():
     assert bridges.hit_rate(settings.fit(bridges.train, run=RUN), k=2) > 0.9
 
 
+@pytest.mark.parametrize("aggregator", ["mean", "attention"])
+def test_half_precision_learns_the_board(aggregator):
+    board, run = worlds.checkerboard(), replace(RUN, precision="bf16")
+    settings = with_(aggregator=aggregator, hidden=(8,), plan=TrainPlan(epochs=20, lr=0.02))
+    assert board.hit_rate(settings.fit(board.train, run=run)) == 1.0
+
+
 @pytest.mark.parametrize("fanouts", [(4,), (4, 3, 2)])
 def test_fewer_and_more_layers_learn_the_board(fanouts):
     board = worlds.checkerboard()

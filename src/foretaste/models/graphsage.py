@@ -52,8 +52,8 @@ class GraphSAGE(IterativeSettings):
 
     Trained on pairs of a user and an item, each against the items of the other pairs of the batch and ``negatives``
     drawn ones, with logits corrected as in ``TwoTower``. In the tree of a pair, and in that of its item, the edges of
-    this item that are in the batch do not exist, so that nobody is found by having been there. A step takes memory by
-    the size of its batch and the fan-outs, whatever the graph.
+    this item that are in the batch do not exist, so that nobody is found by having been there. What a step looks at
+    is bounded by its batch and the fan-outs, whatever the graph.
 
     To answer, nothing is drawn: all neighbours are heard, or 1,000 spread evenly over those of who has more; of a
     history the latest 1,000 events. What is kept of the graph is only what each item hears in each layer, (items,
@@ -177,6 +177,7 @@ class GraphSAGENet(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.graph = settings, graph
+        # The graph of a restored model has no edges, and nothing is drawn by it.
         self._in_batch = Negatives(np.maximum(graph.degrees(ITEMS).numpy(), 1e-300), 1.0)
         self._negatives = Negatives(about.popularity, settings.negatives_alpha, among=about.met)
         self.items = item_embedding(about, settings.dim, settings.item_features)

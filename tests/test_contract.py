@@ -37,6 +37,7 @@ FAST: dict[str, Settings] = {
     "als": MODELS["als"](dim=8, epochs=4),
     "item2vec": MODELS["item2vec"](dim=16, batch_size=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "lightgcn": MODELS["lightgcn"](dim=16, layers=2, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
+    "graphsage": MODELS["graphsage"](dim=16, fanouts=(5, 3), batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "twotower": MODELS["twotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "sberttwotower": MODELS["sberttwotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "sasrec": MODELS["sasrec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
@@ -81,6 +82,7 @@ SETTING_NAMES = {
         *("hidden", "user_features", "history_dropout", "hard_negatives"),
         *("encoder", "text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
         *("layer_weights", "similarity", "l2", "batch_size"),
+        *("fanouts", "aggregator"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),
     },
 }

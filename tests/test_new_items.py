@@ -9,7 +9,7 @@ from foretaste import load
 from foretaste.catalog import Categories, Category, Number, Table, Text, Time, Vector
 from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError, DataError
-from foretaste.models import EnhancedBERT4Rec, Popular, TwoTower
+from foretaste.models import EnhancedBERT4Rec, GraphSAGE, Popular, TwoTower
 from foretaste.new_items import appended
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
@@ -26,6 +26,10 @@ KNOWING = [
     EnhancedBERT4Rec(
         **{"dim": 32, "length": 8, "layers": 1, "dropout": 0.0, "batch_tokens": 512},
         plan=TrainPlan(epochs=30, lr=0.01),
+    ),
+    GraphSAGE(
+        **{"dim": 16, "item_features": True, "user_features": True, "batch_size": 64, "fanouts": (5, 3)},
+        plan=TrainPlan(epochs=20, lr=0.02),
     ),
 ]
 ARRIVALS = pl.DataFrame({"item_id": [100, 101, 3], "genre": ["chess", "dance", "chess"]})
@@ -158,7 +162,7 @@ def test_models_of_events_alone_refuse():
     with pytest.raises(ConfigError, match="This popular knows items by their events alone"):
         Popular().fit(train).with_items(ARRIVALS)
     plain = TwoTower(dim=8, batch_size=64, plan=TrainPlan(epochs=1)).fit(train, run=RUN)
-    with pytest.raises(ConfigError, match="twotower with item_features"):
+    with pytest.raises(ConfigError, match="twotower and graphsage with item_features"):
         plain.with_items(ARRIVALS)
 
 

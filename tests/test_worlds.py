@@ -12,6 +12,7 @@ from foretaste.models import (
     MODELS,
     BERT4Rec,
     EnhancedBERT4Rec,
+    GraphSAGE,
     GRU4Rec,
     Hybrid,
     Item2Vec,
@@ -45,12 +46,15 @@ TOLD = TwoTower(
     **{"dim": 16, "item_features": True, "user_features": True, "batch_size": 64},
     **{"dropout": 0.0, "plan": TrainPlan(epochs=30, lr=0.02)},
 )
+SAMPLED = GraphSAGE(dim=16, fanouts=(5, 3), batch_size=64, plan=TrainPlan(epochs=20, lr=0.01))
+TOLD_IN_GRAPH = SAMPLED.model_copy(update={"item_features": True, "user_features": True})
 NETS = {"sasrec": NET, "hstu": GATED, "bert4rec": MASKED, "gru4rec": RECURRENT, "enhancedbert4rec": KNOWING}
 COLLABORATIVE = {
     "itemknn": ItemKNN(neighbors=20),
     "ease": EASE(l2=1.0),
     "als": ALS(dim=2, epochs=20),  # the board has two sorts of people, hence two dimensions
     "lightgcn": GRAPH,
+    "graphsage": SAMPLED,
     "twotower": TwoTower(dim=8, batch_size=128, plan=TrainPlan(epochs=15, lr=0.02)),
     "sberttwotower": SBERTTwoTower(  # titles say nothing, so there is nothing to forget items for
         **{"dim": 8, "batch_size": 128, "item_forgetting": 0.0}, plan=TrainPlan(epochs=15, lr=0.02)
@@ -100,9 +104,10 @@ def test_where_there_is_only_popularity_to_learn_popular_is_as_good_as_can_be():
     assert world.expected_hits(Popular().fit(world.train), k=5) == pytest.approx(float(sum(sorted(world.odds)[-5:])))
 
 
-def test_without_order_too_newcomers_are_known_by_their_club_and_new_items_by_their_genre():
+@pytest.mark.parametrize("settings", [TOLD, TOLD_IN_GRAPH], ids=lambda each: each.called())
+def test_without_order_too_newcomers_are_known_by_their_club_and_new_items_by_their_genre(settings):
     both = worlds.clubs()
-    model = TOLD.fit(both.newcomers.train, run=RUN)
+    model = settings.fit(both.newcomers.train, run=RUN)
     club = model.recommend(both.newcomers.queries, 5).items // 6
     assert club.tolist() == [[0] * 5, [1] * 5]
     assert both.regulars.hit_rate(model) == 1.0
@@ -132,6 +137,7 @@ def test_when_fashion_changes_recent_popularity_follows_and_popularity_does_not(
     assert world.hit_rate(Popular().fit(world.train)) == 0.0
 
 
-def test_over_bridges_a_graph_finds_what_nobody_met_together():
-    assert bridges().hit_rate(GRAPH.fit(bridges().train, run=RUN), k=2) > 0.9
+@pytest.mark.parametrize("settings", [GRAPH, SAMPLED], ids=lambda each: each.called())
+def test_over_bridges_a_graph_finds_what_nobody_met_together(settings):
+    assert bridges().hit_rate(settings.fit(bridges().train, run=RUN), k=2) > 0.9
     assert bridges().hit_rate(COLLABORATIVE["itemknn"].fit(bridges().train), k=2) == 0

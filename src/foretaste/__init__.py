@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from foretaste.models.categorypopular import CategoryPopular
     from foretaste.models.ease import EASE
     from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
+    from foretaste.models.graphsage import GraphSAGE
     from foretaste.models.gru4rec import GRU4Rec
     from foretaste.models.hstu import HSTU
     from foretaste.models.hybrid import Hybrid
@@ -53,6 +54,7 @@ _HOME = {
     "EventKinds": "dataset",
     "ForetasteError": "errors",
     "GRU4Rec": "models.gru4rec",
+    "GraphSAGE": "models.graphsage",
     "HSTU": "models.hstu",
     "Holdout": "query",
     "Impressions": "dataset",
@@ -102,6 +104,7 @@ __all__ = [
     "EventKinds",
     "ForetasteError",
     "GRU4Rec",
+    "GraphSAGE",
     "Holdout",
     "Hybrid",
     "Impressions",

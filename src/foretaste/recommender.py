@@ -226,8 +226,9 @@ class Model(ABC):
 
         if not self.knows_new_items():
             raise ConfigError(
-                f"This {self.name} knows items by their events alone. Items never met are known to twotower with "
-                "item_features, sberttwotower, and enhancedbert4rec with item metadata, fitted with an item table."
+                f"This {self.name} knows items by their events alone. Items never met are known to twotower and "
+                "graphsage with item_features, sberttwotower, and enhancedbert4rec with item metadata, fitted with an "
+                "item table."
             )
         items, catalog = read_new_items(table, self.items, self.about.catalog, key=key, log=log)
         model = self._with_rows(items, catalog)

@@ -6,6 +6,7 @@ from foretaste.models.bert4rec import BERT4Rec
 from foretaste.models.categorypopular import CategoryPopular
 from foretaste.models.ease import EASE
 from foretaste.models.enhancedbert4rec import EnhancedBERT4Rec
+from foretaste.models.graphsage import GraphSAGE
 from foretaste.models.gru4rec import GRU4Rec
 from foretaste.models.hstu import HSTU
 from foretaste.models.hybrid import Hybrid
@@ -25,7 +26,7 @@ __all__ = ["MODELS", "model_settings"]
 FAMILIES = (
     (Popular, RecentPopular, CategoryPopular, TextSimilarity),
     (ItemKNN, EASE, ALS),
-    (Item2Vec, LightGCN, TwoTower, SBERTTwoTower),
+    (Item2Vec, LightGCN, GraphSAGE, TwoTower, SBERTTwoTower),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
     (Hybrid,),
 )

@@ -80,7 +80,7 @@ SETTING_NAMES = {
         *("user_embedding", "user_dropout", "rating_weight", "preference_weight"),
         *("window", "in_order", "recent", "subsample"),
         *("hidden", "user_features", "history_dropout", "hard_negatives"),
-        *("encoder", "text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
+        *("tasks", "encoder", "text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
         *("layer_weights", "similarity", "l2", "batch_size"),
         *("fanouts", "aggregator"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),

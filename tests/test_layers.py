@@ -25,7 +25,7 @@ texts text_encoder new_items
 item_features
 nets
 dataset
-saved_dataset query sessions sources events side_inputs pairs
+saved_dataset query sessions sources events side_inputs pairs history_pairs
 batching
 masking
 histories

@@ -10,7 +10,8 @@ import worlds
 from foretaste.catalog import Category, Table
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError, MissingData
-from foretaste.models.twotower import HistoryPairBatches, TwoTower, TwoTowerNet
+from foretaste.history_pairs import HistoryPairBatches
+from foretaste.models.twotower import TwoTower, TwoTowerNet
 from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged

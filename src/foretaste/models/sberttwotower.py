@@ -15,7 +15,8 @@ from foretaste.catalog import Table, Text
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import load_arrays
 from foretaste.errors import ConfigError, MissingData
-from foretaste.models.twotower import COLUMNS, NET, USERS, People, TwoTower, TwoTowerModel, TwoTowerNet
+from foretaste.history_pairs import People
+from foretaste.models.twotower import COLUMNS, NET, USERS, TwoTower, TwoTowerModel, TwoTowerNet
 from foretaste.nets.attention import check_heads
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.modalities import Modalities
@@ -81,7 +82,7 @@ class SBERTTwoTower(TwoTower):
     plan: TrainPlan = TrainPlan(epochs=100, lr=3e-3, patience=5)
 
     needs = Needs.ITEM_TEXT
-    of_items: ClassVar[tuple[str, ...]] = ("net.items.weight", f"net.{TEXTS}")
+    of_items: ClassVar[tuple[str, ...]] = (*TwoTower.of_items, f"net.{TEXTS}")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

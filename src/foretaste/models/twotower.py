@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,14 +13,16 @@ from torch import Tensor, nn
 from foretaste.catalog import Table
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import arrays_of, load_arrays
-from foretaste.errors import DataError, MissingData
+from foretaste.errors import ConfigError, DataError, MissingData
+from foretaste.history_pairs import HistoryPairBatches, HistoryPairs, People
 from foretaste.iterative import IterativeSettings
 from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
 from foretaste.nets.embeddings import FeaturedItems
+from foretaste.nets.tasks import TaskHeads, Tasks, average_precision, item_names
 from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Holdout, Queries
-from foretaste.ragged import PAD, Ragged, spans
+from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
 from foretaste.run import Run
 from foretaste.sampling import Negatives
@@ -32,7 +33,7 @@ from foretaste.storage import part, prefixed
 from foretaste.train import TrainPlan, device_of
 from foretaste.vocab import Vocab
 
-__all__ = ["HistoryPairBatches", "HistoryPairs", "People", "TwoTower", "TwoTowerModel", "TwoTowerNet"]
+__all__ = ["TwoTower", "TwoTowerModel", "TwoTowerNet"]
 
 ANSWERED_TOGETHER = 8192  # queries
 HARD_FROM = 100  # of the best items that a person has not met, hard negatives are drawn
@@ -90,20 +91,30 @@ class TwoTower(IterativeSettings):
     """They are drawn by popularity to this power."""
     hard_negatives: NonNegativeInt = 0
     """For each pair; they cost a look at the whole catalogue per epoch and person."""
+    tasks: Tasks = Tasks()
+    """What else is learned from the same vectors, and how much it counts: ratings, likes, categories, content."""
     batch_size: PositiveInt | None = None
     """Pairs per step. None: a hundredth of an epoch, at least 1,024 and at most 8,192."""
     plan: TrainPlan = TrainPlan(epochs=100, lr=3e-3, patience=5)
 
-    of_items: ClassVar[tuple[str, ...]] = ("net.items.weight",)
+    of_items: ClassVar[tuple[str, ...]] = (
+        "net.items.weight",
+        "net.tasks.rating.item_bias",
+        "net.tasks.sentiment.item_bias",
+    )
 
     @property
     def required(self) -> Needs:
-        return self.needs | Needs.wanted(
-            {
-                Needs.ORDER: self.in_order,
-                Needs.ITEM_FEATURES: self.item_features,
-                Needs.USER_FEATURES: self.user_features,
-            }
+        return (
+            self.needs
+            | Needs.wanted(
+                {
+                    Needs.ORDER: self.in_order,
+                    Needs.ITEM_FEATURES: self.item_features,
+                    Needs.USER_FEATURES: self.user_features,
+                }
+            )
+            | Needs.wanted({Needs.ITEM_FEATURES: self.tasks.of_names, Needs.VALUES: self.tasks.of_values})
         )
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoTowerModel":
@@ -118,6 +129,8 @@ class TwoTower(IterativeSettings):
         with weights_explained(name):
             model = self.untrained(about, train, columns, np.bincount(train.item[pairs]), run)
         net = model.net
+        if net.tasks is not None and train.value is not None:
+            net.tasks.measure(train.value)
         codes = columns.codes(people, len(train.users))
         size = self.batch_size or int(np.clip(len(pairs) // 100, 1024, 8192))
 
@@ -127,6 +140,9 @@ class TwoTower(IterativeSettings):
             return HistoryPairBatches(self, train, pairs, codes, size, hard, rng)
 
         self.learn(model, net, batches, net.losses, train, validation, run, calibrate=model.calibrate)
+        for task, measured in model.tasks_measured().items():
+            run.log(f"{name}: {task} {measured:.4f}", {task: measured})
+            model.training[task] = measured
         return model
 
     def untrained(
@@ -165,97 +181,6 @@ class TwoTower(IterativeSettings):
         return 4 * self.dim * (5 * vectors + 6 * batch) + batches + hard + 2**26
 
 
-@dataclass(frozen=True, eq=False)
-class People:
-    """What is known of people beside their histories."""
-
-    user: Tensor  # (people,) of training; PAD = strangers
-    features: Tensor  # (people, features) codes; PAD = missing
-    texts: Tensor | None = None  # (people, width) what is said of them in words; NaN = nothing; None = of nobody
-
-    def take(self, rows: Tensor) -> Self:
-        return type(self)(self.user[rows], self.features[rows], None if self.texts is None else self.texts[rows])
-
-    def to(self, device: torch.device) -> Self:
-        texts = None if self.texts is None else self.texts.to(device)
-        return type(self)(self.user.to(device), self.features.to(device), texts)
-
-
-@dataclass(frozen=True, eq=False)
-class HistoryPairs:
-    """People with what they had met, and what they met beside that."""
-
-    user: Tensor  # (pairs,) users of training
-    features: Tensor  # (pairs, features) codes; PAD = missing
-    history: Tensor  # (total,) items of all pairs, one after another
-    offsets: Tensor  # (pairs + 1,) where the history of each begins
-    positive: Tensor  # (pairs,)
-    hard: Tensor  # (any,) hard negatives
-
-    def __len__(self) -> int:
-        return len(self.positive)
-
-    def to(self, device: torch.device) -> Self:
-        return type(self)(**{name: tensor.to(device) for name, tensor in vars(self).items()})
-
-
-class HistoryPairBatches(Sequence[HistoryPairs]):
-    """One epoch of the pairs in random order, built when asked for.
-
-    Args:
-        pairs: The events that are learned from.
-        codes: (users, features) what is known of each user.
-        size: Pairs in a batch.
-        hard: (users, any) items to draw hard negatives from, PAD where there are fewer. None: there are none.
-        rng: Of this epoch.
-    """
-
-    def __init__(
-        self,
-        settings: TwoTower,
-        train: Dataset,
-        pairs: NDArray[np.int64],
-        codes: NDArray[np.int64],
-        size: int,
-        hard: NDArray[np.int32] | None,
-        rng: np.random.Generator,
-    ) -> None:
-        self._settings, self._train, self._codes, self._size, self._hard = settings, train, codes, size, hard
-        self._pairs = rng.permutation(pairs)
-        self._items = train.item
-        if not settings.in_order:  # so that the last events of a row are any of it
-            self._items = train.item[np.argsort(train.user + rng.random(len(train)))]
-        # The draws of each batch have a seed of their own, as batches may be asked for in any order.
-        self._seeds = rng.integers(2**63, size=len(self))
-
-    def __len__(self) -> int:
-        return -(-len(self._pairs) // self._size)
-
-    def __getitem__(self, number: int) -> HistoryPairs:  # type: ignore[override]
-        if not 0 <= number < len(self):
-            raise IndexError(f"There is no batch {number} of {len(self)}.")
-        pairs = self._pairs[number * self._size : (number + 1) * self._size]
-        user, positive = self._train.user[pairs], self._train.item[pairs]
-        history = self._history(pairs if self._settings.in_order else self._train.offsets[user + 1], user, positive)
-        hard = self._hard_of(user, np.random.default_rng(self._seeds[number]))
-        arrays = (user, self._codes[user], history.values, history.offsets, positive, hard)
-        return HistoryPairs(*(torch.from_numpy(each.astype(np.int64)) for each in arrays))
-
-    def _history(self, until: NDArray[np.int64], user: NDArray[np.int32], positive: NDArray[np.int32]) -> Ragged:
-        """The last events of each user before a place of the log, without those of the pair's own item."""
-        begin = np.maximum(self._train.offsets[user], until - self._settings.length - 1)
-        lengths = until - begin
-        rows = Ragged.from_lengths(self._items[spans(begin, lengths)], lengths)
-        return rows.where(rows.values != np.repeat(positive, lengths)).last(self._settings.length)
-
-    def _hard_of(self, user: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
-        if self._hard is None:
-            return np.empty(0, np.int64)
-        drawn = rng.integers(self._hard.shape[1], size=(len(user), self._settings.hard_negatives))
-        found = self._hard[user[:, None], drawn].ravel()
-        return np.asarray(found[found != PAD], np.int64)
-
-
 class TwoTowerNet(nn.Module):
     """The vectors of items and users, and the two towers over them.
 
@@ -287,6 +212,9 @@ class TwoTowerNet(nn.Module):
         self.features = FeatureEmbedding(sizes, settings.dim) if sizes else None
         self.item_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
         self.user_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
+        self.tasks = None
+        if settings.tasks.any:
+            self.tasks = TaskHeads(settings.dim, settings.tasks, item_names(about.catalog, about.met)[0])
 
     def losses(self, batch: HistoryPairs) -> dict[str, Tensor]:
         settings, device = self.settings, batch.positive.device
@@ -304,12 +232,15 @@ class TwoTowerNet(nn.Module):
         if self.beside:
             read = met & (torch.rand(len(batch), device=device) >= settings.history_dropout)
         somebody = read | self.anything(people, met)
-        states = unit(self.people(pooled, read, met, people)[somebody]) / settings.temperature
+        states = unit(self.people(pooled, read, met, people)[somebody])
         hard = torch.bincount(others[len(batch) + count :], minlength=len(needed))
         expected = self.log_odds(needed, len(batch), count, hard)
         positive = others[: len(batch)][somebody]
-        loss = sampled_softmax(states, self.item_side(inputs), positive, others, expected)
-        return {"in-batch softmax": loss}
+        items = self.item_side(inputs)
+        losses = {"in-batch softmax": sampled_softmax(states / settings.temperature, items, positive, others, expected)}
+        if self.tasks is not None:
+            losses |= self.tasks.losses(states, items[positive], needed[positive], batch.value[somebody])
+        return losses
 
     def inputs(self, items: Tensor) -> Tensor:
         """(n, dim) what these items bring into the tower; some of them by chance only what is said of them."""
@@ -407,6 +338,71 @@ class TwoTowerModel(VectorModel):
 
     def calibrate(self) -> None:
         """While fitting: work out what answers need beside the weights, which have just changed. By default nothing."""
+
+    def pair_ratings(self, queries: Queries, items: Ragged) -> NDArray[np.float32]:
+        """(total,) what each query would value each of its own items at, in the units of the data.
+
+        Where nothing is known of a person it is what is known of the item.
+
+        Args:
+            items: (queries) item indices.
+
+        Raises:
+            ConfigError: The model learned no ratings.
+        """
+        if self.net.tasks is None or self.net.tasks.rating is None:
+            raise ConfigError(f"This {self.name} predicts no ratings: tasks.rating was 0.")
+        return self.net.tasks.in_units(self._of_pairs(self.net.tasks.rating, queries, items)).numpy()
+
+    def pair_likes(self, queries: Queries, items: Ragged) -> NDArray[np.float32]:
+        """(total,) how likely each query values each of its own items above the mean of all; as ``pair_ratings``.
+
+        Raises:
+            ConfigError: The model learned no likes.
+        """
+        if self.net.tasks is None or self.net.tasks.sentiment is None:
+            raise ConfigError(f"This {self.name} predicts no likes: tasks.sentiment was 0.")
+        return self._of_pairs(self.net.tasks.sentiment, queries, items).sigmoid().numpy()
+
+    def item_categories(self, items: Sequence[Any]) -> list[dict[str, float]]:
+        """For each item the names that it could have, and how likely it has each, by its vector.
+
+        Raises:
+            ConfigError: The model learned no categories.
+            UnknownName: An item is not in the catalogue.
+        """
+        if self.net.tasks is None or self.net.tasks.category is None:
+            raise ConfigError(f"This {self.name} knows no categories: tasks.category was 0.")
+        names = item_names(self.about.catalog, self.about.met)[1]
+        chances = self._category_logits()[self._known(items)].sigmoid()
+        return [dict(zip(names, row, strict=True)) for row in chances.tolist()]
+
+    def tasks_measured(self) -> dict[str, float]:
+        """How well tasks are done that can be judged by the catalogue: on items never met, where there are any."""
+        tasks = self.net.tasks
+        if tasks is None or tasks.category is None:
+            return {}
+        has = tasks.has.cpu().numpy()
+        fresh = self.answerable() & ~self.about.met & has.any(1)
+        rows, of = (fresh, "items never met") if fresh.any() else (self.about.met, "items of training")
+        logits = self._category_logits().numpy()
+        return {f"category average precision of {of}": average_precision(logits[rows], has[rows])}
+
+    def _category_logits(self) -> Tensor:
+        with self._answering():
+            return torch.as_tensor(self.net.tasks.category(self.net.item_vectors()).cpu())  # type: ignore[union-attr, misc]
+
+    def _of_pairs(self, head: nn.Module, queries: Queries, items: Ragged) -> Tensor:
+        """(total,) what a head makes of each query and each of its own items."""
+        people, vectors = np.nan_to_num(self.query_vectors(queries)), self.item_vectors()
+        device, row, found = device_of(self._run), items.row_of_value(), []
+        with self._answering():
+            for start in range(0, len(row), ANSWERED_TOGETHER):
+                pairs = slice(start, start + ANSWERED_TOGETHER)
+                index = items.values[pairs].astype(np.int64)
+                arrays = (people[row[pairs]], vectors[index], index)
+                found.append(head(*(torch.from_numpy(each).to(device) for each in arrays)).cpu())
+        return torch.cat([*found, torch.empty(0)])
 
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""

@@ -10,7 +10,7 @@ from sklearn.metrics import label_ranking_average_precision_score
 
 from foretaste import load
 from foretaste.errors import ConfigError, MissingData
-from foretaste.evaluation.ratings import rating_rmse
+from foretaste.evaluation.ratings import rating_error, rating_rmse
 from foretaste.models import TwoTower
 from foretaste.nets.tasks import TaskHeads, Tasks, average_precision, item_names
 from foretaste.query import Holdout, Queries
@@ -106,13 +106,16 @@ def test_categories_of_items_never_met_are_read_off_their_vectors():
 def test_what_is_not_learned_is_not_told_and_what_is_lacking_is_named():
     train = worlds.clubs().newcomers.train
     plain = FAST.fit(train, run=RUN)
+    said: list[str] = []
+    assert rating_error(plain, rated(), Holdout(Queries(Ragged.empty(1)), Ragged.empty(1)), said.append) is None
+    assert not said  # it was not asked for, so there is nothing to say
     pairs = Ragged.from_lists([[0]])
-    for ask, said in (
+    for ask, why in (
         (lambda: plain.pair_ratings(Queries(Ragged.empty(1)), pairs), "tasks.rating was 0"),
         (lambda: plain.pair_likes(Queries(Ragged.empty(1)), pairs), "tasks.sentiment was 0"),
         (lambda: plain.item_categories([0]), "tasks.category was 0"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=why):
             ask()
     with pytest.raises(MissingData, match="VALUES"):
         FAST.model_copy(update={"tasks": Tasks(rating=1.0)}).fit(train, run=RUN)

@@ -27,7 +27,7 @@ def rating_error(model: object, data: Dataset, holdout: Holdout, log: Callable[[
         data: The log that was split.
         log: Is told why a model that could predict ratings has not been judged.
     """
-    if data.value is None or not hasattr(model, "pair_ratings"):
+    if data.value is None or not hasattr(model, "pair_ratings") or not getattr(model, "predicts_ratings", True):
         return None
     try:
         return rating_rmse(cast("Rater", model), holdout, target_values(data, holdout))

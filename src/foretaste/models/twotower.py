@@ -339,6 +339,10 @@ class TwoTowerModel(VectorModel):
     def calibrate(self) -> None:
         """While fitting: work out what answers need beside the weights, which have just changed. By default nothing."""
 
+    @property
+    def predicts_ratings(self) -> bool:
+        return self.net.tasks is not None and self.net.tasks.rating is not None
+
     def pair_ratings(self, queries: Queries, items: Ragged) -> NDArray[np.float32]:
         """(total,) what each query would value each of its own items at, in the units of the data.
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +32,7 @@ WINDOW = 64  # tokens of a text that are learned from at a time
 TOGETHER = 32  # windows in a batch
 FEWEST_WINDOWS, MOST_WINDOWS = 1024, 2048  # in an epoch, whatever the number of texts: so the time is bounded
 PLAN = TrainPlan(lr=3e-3, schedule="cosine", floor=0.1, warmup_steps=50, clip=1.0, betas=(0.9, 0.98), patience=None)
+CPU = torch.device("cpu")
 WEIGHTS, TOKENIZER = "weights", "tokenizer"
 
 
@@ -56,9 +56,8 @@ class OwnT5:
     def of(cls, size: T5Size, network: Any, tokenizer: Any) -> Self:
         """Of a T5ForConditionalGeneration, and of a tokenizer as the library tokenizers has it."""
         weights = {name: each.detach().cpu().numpy().copy() for name, each in network.named_parameters()}
-        return cls(
-            size, {**prefixed(WEIGHTS, weights), TOKENIZER: np.frombuffer(tokenizer.to_str().encode(), np.uint8)}
-        )
+        told = np.frombuffer(tokenizer.to_str().encode(), np.uint8)
+        return cls(size, {**prefixed(WEIGHTS, weights), TOKENIZER: told})
 
     def digest(self) -> str:
         """A name for what it makes."""
@@ -72,7 +71,8 @@ class OwnT5:
         """A T5ForConditionalGeneration: the encoder reads, and the decoder is there for those who write."""
         _need_transformers()
         weights = part(self.arrays, WEIGHTS)
-        network = _network(self.size, len(weights["shared.weight"]))
+        with _own_randomness():  # its first weights, which are not kept
+            network = _network(self.size, len(weights["shared.weight"]))
         with torch.no_grad():
             for name, each in network.named_parameters():
                 each.copy_(torch.from_numpy(weights[name]))
@@ -85,7 +85,7 @@ class OwnT5:
         from tokenizers import Tokenizer
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast(
+        return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=Tokenizer.from_str(self.arrays[TOKENIZER].tobytes().decode()),
             pad_token=PAD_PIECE,
             eos_token=END_PIECE,
@@ -168,7 +168,9 @@ def spans_hidden(
     begins = np.append(0, ends[:-1])
     kept_before = np.sort(rng.choice(left + 1, spans, replace=False))
     starts = kept_before + begins
-    inputs, targets, read = [], [], 0
+    inputs: list[Any] = []
+    targets: list[Any] = []
+    read = 0
     for sentinel, start, length in zip(sentinels, starts, ends - begins, strict=False):
         inputs += [tokens[read:start], [sentinel]]
         targets += [[sentinel], tokens[start : start + length]]
@@ -245,7 +247,7 @@ def _learned(texts: Sequence[str], size: T5Size, epochs: int, run: Run, fewest: 
         f"t5: {len(texts):,} texts are {len(tokens.values):,} tokens of {tokenizer.get_vocab_size():,} pieces; it "
         "learns to restore hidden spans of them"
     )
-    with _own_randomness(run):
+    with _own_randomness(device_of(run)):
         network = _restoring(tokens, sentinels, size, tokenizer.get_vocab_size(), epochs, run)
     return OwnT5.of(size, network, tokenizer)
 
@@ -281,7 +283,7 @@ def _network(size: T5Size, pieces: int) -> Any:
         num_heads=size.heads,
         pad_token_id=PAD_TOKEN,
         eos_token_id=END_TOKEN,
-        decoder_start_token_id=PAD_TOKEN,
+        decoder_start_token_id=PAD_TOKEN,  # type: ignore[call-arg]  # of all its configurations
     )
     return T5ForConditionalGeneration(config)
 
@@ -303,16 +305,14 @@ def _digest(texts: Sequence[str], size: T5Size, epochs: int, run: Run, fewest: i
 
 
 @contextmanager
-def _own_randomness(run: Run) -> Iterator[None]:
+def _own_randomness(device: torch.device = CPU) -> Iterator[None]:
     """What is drawn within the block changes nothing that is drawn later, so a T5 may as well be found on disk."""
-    device = device_of(run)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 def _need_transformers() -> None:
     try:
-        import tokenizers
-        import transformers  # noqa: F401
+        import transformers  # noqa: F401  # which brings tokenizers
     except ImportError as error:
         raise ConfigError("A T5 needs the package transformers: pip install 'foretaste[text]'.") from error

@@ -60,10 +60,10 @@ class T5Hybrid(TwoTower):
 
     Source: T5 is Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
         JMLR 2020; prompts before the input are those of its section 2.4, and two of the default ones stand before tasks
-        that it was trained on (appendix D). Vectors as means of states are those of Ni et al., "Sentence-T5", Findings of ACL 2022.
-        The gate is that of Arevalo et al., "Gated Multimodal Units for Information Fusion", 2017; that items learn to
-        do without their own vectors is the idea of DropoutNet (Volkovs, Yu, Poutanen, NeurIPS 2017). Differs: the
-        encoder's weights stay as they are, and the decoder is not used; several prompts for one text, pooled.
+        that it was trained on (appendix D). Vectors as means of states are those of Ni et al., "Sentence-T5", Findings
+        of ACL 2022. The gate is that of Arevalo et al., "Gated Multimodal Units for Information Fusion", 2017; that
+        items learn to do without their own vectors is the idea of DropoutNet (Volkovs, Yu, Poutanen, NeurIPS 2017).
+        Differs: the encoder's weights stay as they are, and the decoder is not used; one text under several prompts.
     """
 
     item_features: bool = True
@@ -223,11 +223,11 @@ class T5HybridNet(TwoTowerNet):
         return self.fused(own, self.met[items] & kept, kinds, there)
 
     def all_inputs(self) -> Tensor:
-        return torch.cat([self._all_of(items) for items in torch.arange(len(self.met)).split(READ_TOGETHER)])
-
-    def _all_of(self, items: Tensor) -> Tensor:
-        items = items.to(self.met.device)
-        return self.fused(self.items.weight[items], self.met[items], *self.content_of(items))
+        every = torch.arange(len(self.met), device=self.met.device)
+        parts = [every[start : start + READ_TOGETHER] for start in range(0, len(every), READ_TOGETHER)]
+        return torch.cat(
+            [self.fused(self.items.weight[part], self.met[part], *self.content_of(part)) for part in parts]
+        )
 
     def content_of(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """(n, kinds, dim) what is said of some items, of each kind, and (n, kinds) whether it is."""
@@ -239,7 +239,7 @@ class T5HybridNet(TwoTowerNet):
         return kinds * there.unsqueeze(-1), there
 
     def projected(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, aspects, dim) of texts (n, aspects, width), as ``even`` has them, and (n, aspects) whether there is one."""
+        """(n, aspects, dim) of texts (n, aspects, width), as ``even`` has them, and (n, aspects) which there are."""
         there = ~texts[:, :, 0].isnan()
         read = torch.einsum("naw,awd->nad", texts.nan_to_num(), self.read_texts)
         return read * there.unsqueeze(-1), there
@@ -324,7 +324,9 @@ class T5HybridModel(TwoTowerModel):
         texts = model.net.even(torch.from_numpy(vectors).to(model.net.center.device)).half()
         model.net.texts[torch.from_numpy(fresh).to(texts.device)] = texts
         model._answerable = model._known_items()
-        return model if self.index is None else model.with_index(self.index.kind)  # of what is known only now
+        if self.index is None:
+            return model
+        return model.with_index(self.index.kind)  # type: ignore[arg-type]  # of what is known only now
 
     def _known_items(self) -> NDArray[np.bool_]:
         written = ~self.net.texts[:, :, 0].isnan().all(1)

@@ -21,7 +21,7 @@ __all__ = ["VectorCache", "cache_folder", "digest_of_source", "hub_answers", "ob
 
 KEY = 16  # bytes of the digest of a text
 PATIENCE = 3  # seconds until the hub counts as unreachable
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 FILES = (".json", ".safetensors", ".bin", ".txt", ".model")  # that make an encoder what it is
 
 Encoder = TypeVar("Encoder")

@@ -83,7 +83,7 @@ class T5Hybrid(TwoTower):
     """The chance of each item to be known by its content alone in a batch."""
     pretrain: bool = False
     """Where the encoder is not to be had: make a small T5 from the texts of the items, which is kept in the bundle."""
-    pretrain_epochs: PositiveInt = 10
+    pretrain_epochs: PositiveInt = 6
     """Each is a window of 64 tokens of up to 2,048 texts."""
     encoder_dim: PositiveInt = 128
     """Of the T5 that is made, as the next two."""

@@ -67,7 +67,7 @@ class Modalities(nn.Module):
 
     def _split(self, each: Tensor) -> Tensor:
         """(rows, heads, kinds, dim / heads)."""
-        return each.view(*each.shape[:-1], self.heads, -1).transpose(1, 2)
+        return each.view(*each.shape[:-1], self.heads, each.shape[-1] // self.heads).transpose(1, 2)
 
 
 class Gate(nn.Module):

@@ -59,6 +59,10 @@ class OwnT5:
         told = np.frombuffer(tokenizer.to_str().encode(), np.uint8)
         return cls(size, {**prefixed(WEIGHTS, weights), TOKENIZER: told})
 
+    @property
+    def parameters(self) -> int:
+        return sum(weights.size for weights in part(self.arrays, WEIGHTS).values())
+
     def digest(self) -> str:
         """A name for what it makes."""
         digest = hashlib.blake2b(digest_size=16)

@@ -309,6 +309,12 @@ class T5HybridModel(TwoTowerModel):
         self.encoder = encoder
         super().__init__(settings, about, net, run, columns, users)
 
+    @property
+    def parameters(self) -> int:
+        """Those of the towers, and of the T5 that was made for them."""
+        own = self.encoder.own
+        return super().parameters + (0 if own is None else own.parameters)
+
     def state(self) -> dict[str, NDArray[Any]]:
         own = self.encoder.own
         return {**super().state(), **({} if own is None else prefixed(T5, own.arrays))}

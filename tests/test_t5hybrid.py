@@ -370,6 +370,8 @@ def test_it_is_so_under_other_settings(changes):
     model = READING.model_copy(update=changes).fit(library(), run=RUN)
     found = model.recommend(histories([0, 1, 2, 3, 4], [5, 6, 7, 8, 9]), 1)
     assert found.items.ravel().tolist() == [10, 11]
+    scores = model.score_texts(histories([0, 1], [6, 8]), ["soup and bread", "stars and a rocket"])
+    assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]
     gates = model.reasons([[0]], [0, 10]).gates
     assert (gates[0] > 0).all() and (gates[1] == 0).all()
 

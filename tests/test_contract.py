@@ -40,6 +40,10 @@ FAST: dict[str, Settings] = {
     "graphsage": MODELS["graphsage"](dim=16, fanouts=(5, 3), batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "twotower": MODELS["twotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
     "sberttwotower": MODELS["sberttwotower"](dim=16, batch_size=64, plan=TrainPlan(epochs=2, lr=0.01)),
+    "t5hybrid": MODELS["t5hybrid"](
+        **{"dim": 16, "batch_size": 64, "encoder": "./none", "pretrain": True, "pretrain_epochs": 1},
+        **{"encoder_dim": 16, "encoder_layers": 1, "encoder_heads": 2, "plan": TrainPlan(epochs=2, lr=0.01)},
+    ),
     "sasrec": MODELS["sasrec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "bert4rec": MODELS["bert4rec"](dim=16, length=12, batch_tokens=256, plan=TrainPlan(epochs=2, lr=0.01)),
     "enhancedbert4rec": MODELS["enhancedbert4rec"](
@@ -81,6 +85,7 @@ SETTING_NAMES = {
         *("window", "in_order", "recent", "subsample"),
         *("hidden", "user_features", "history_dropout", "hard_negatives"),
         *("tasks", "encoder", "text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
+        *("aspects", "fusion", "pretrain", "pretrain_epochs", "encoder_dim", "encoder_layers", "encoder_heads"),
         *("layer_weights", "similarity", "l2", "batch_size"),
         *("fanouts", "aggregator"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),
@@ -112,7 +117,8 @@ networks = pytest.mark.parametrize("name", NETWORKS)
 seeded = pytest.mark.parametrize("name", ["als", *(name for name, each in FAST.items() if hasattr(each, "plan"))])
 deterministic = pytest.mark.parametrize("name", ["popular", "recentpopular", "itemknn", "ease"])
 # These know an item without events by what the catalogue says of it, so they offer and read it (tests of their own).
-KNOW_BY_METADATA = ("categorypopular", "textsimilarity", "enhancedbert4rec", "sberttwotower")
+KNOW_BY_METADATA = ("categorypopular", "textsimilarity", "enhancedbert4rec", "sberttwotower", "t5hybrid")
+READING = ("sberttwotower", "t5hybrid")  # vectors of texts: of a million items, gigabytes
 by_events = pytest.mark.parametrize("name", [name for name in MODELS if name not in KNOW_BY_METADATA])
 personal_by_events = pytest.mark.parametrize(
     "name", [name for name in MODELS if "popular" not in name and name not in KNOW_BY_METADATA]
@@ -447,7 +453,7 @@ def test_weights_that_no_memory_holds_are_an_error_that_names_the_setting(name, 
         FAST[name].model_copy(update={each: changes[each] for each in changes if each in fields}).fit(shop, run=RUN)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "sberttwotower"])  # a vector per text: 768 MB
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in READING])
 def test_of_a_million_items_some_are_sampled_and_it_is_said(name):
     rng, said, count = np.random.default_rng(0), [], 1_000_000
     user, item = np.repeat(np.arange(20), 5), rng.choice(count, 100, replace=False)

@@ -18,12 +18,12 @@ LAYERS = """
 errors
 ragged event_order run memory console computing losses averaging train_plan eight_bit
 vocab storage topk fusion ann sampling exit_codes optimizers
-checkpoints fallback
+checkpoints fallback encoders
 mishaps
 catalog train
 texts text_encoder new_items
-item_features
-nets
+item_features prompts t5_pretraining
+nets t5_encoder
 dataset
 saved_dataset query sessions sources events side_inputs pairs history_pairs
 batching
@@ -123,6 +123,8 @@ queries = Queries.of_users(data)
 validation = Holdout(queries, Ragged.from_lists([[0]] * len(queries)))
 for name, settings in MODELS.items():
     small = settings(plan=TrainPlan(epochs=1), dim=8) if "plan" in settings.model_fields else settings()
+    if name == "t5hybrid":
+        small = settings(encoder="./none", pretrain=True, pretrain_epochs=1, encoder_dim=8, plan=TrainPlan(epochs=1))
     run = Run(device="cpu", checkpoints=folder / "checkpoints" / name)
     small.fit(data, validation, run).with_histories(data).save(folder / name)
     model = load(folder / name)

@@ -105,6 +105,9 @@ def test_new_items_are_read_and_kept(model, tmp_path):
     assert grown.answerable()[12:].tolist() == [True, False]
     found = grown.recommend(histories([0, 1, 2, 3, 4]), 2).items[0].tolist()
     assert set(found) == {10, 12}
+    indexed = model.with_index("flat").with_items(arrivals, log=silent)
+    regular = histories([0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(indexed.recommend(regular, 3).items, grown.recommend(regular, 3).items)
     grown.save(tmp_path / "bundle")
     again = load(tmp_path / "bundle")
     np.testing.assert_array_equal(
@@ -147,6 +150,14 @@ def test_without_any_text_it_is_refused_and_texts_that_are_the_same_are_no_error
     fitted = READING.for_epochs(1).fit(same, run=replace(RUN, log=lambda message, numbers=None: said.append(message)))
     assert "sberttwotower: 1 of 12 items have no text" in said
     assert fitted.answerable().tolist() == [True] * 11 + [False]
+
+
+def test_a_model_is_the_same_whether_its_texts_were_encoded_before_or_not(tmp_path, monkeypatch):
+    short, known = READING.for_epochs(1), library()
+    first = short.fit(known, run=RUN)
+    monkeypatch.setenv("FORETASTE_CACHE", str(tmp_path))
+    second = short.fit(known, run=RUN)  # here the encoder is loaded, which draws weights before it reads them
+    np.testing.assert_array_equal(first.item_vectors(), second.item_vectors())
 
 
 def test_kinds_are_fused_as_it_is_written():

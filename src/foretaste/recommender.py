@@ -227,8 +227,8 @@ class Model(ABC):
         if not self.knows_new_items():
             raise ConfigError(
                 f"This {self.name} knows items by their events alone. Items never met are known to twotower and "
-                "graphsage with item_features, sberttwotower, and enhancedbert4rec with item metadata, fitted with an "
-                "item table."
+                "graphsage with item_features, sberttwotower, t5hybrid, and enhancedbert4rec with item metadata, "
+                "fitted with an item table."
             )
         items, catalog = read_new_items(table, self.items, self.about.catalog, key=key, log=log)
         model = self._with_rows(items, catalog)

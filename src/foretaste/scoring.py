@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from foretaste.ann import IndexKind, VectorIndex
-from foretaste.catalog import Table
+from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError
 from foretaste.query import Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import Answer, Model
-from foretaste.run import Log, silent
-from foretaste.vocab import Vocab
+from foretaste.run import Log, silent, warned
 
 if TYPE_CHECKING:
     import torch
@@ -98,8 +97,11 @@ class VectorModel(Model):
         )
         return model
 
-    def _with_rows(self, items: Vocab, catalog: Table) -> Self:
-        model = super()._with_rows(items, catalog)
+    def with_items(
+        self, table: Any, events: Dataset | None = None, *, key: str | None = None, log: Log = warned
+    ) -> Self:
+        """As of every model; an index is built anew, of the same kind."""
+        model = super().with_items(table, events, key=key, log=log)
         return model if self.index is None else model.with_index(self.index.kind)  # type: ignore[arg-type]
 
     def _answered(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:

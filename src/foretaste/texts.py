@@ -10,7 +10,7 @@ from foretaste.catalog import Categories, Category, Column, Number, Table, Text
 from foretaste.errors import ConfigError
 from foretaste.ragged import PAD
 
-__all__ = ["MOST_CHARACTERS", "cleaned", "row_texts", "words_of"]
+__all__ = ["MOST_CHARACTERS", "cleaned", "column_texts", "row_texts", "words_of"]
 
 MOST_CHARACTERS = 4000  # three times what sentence encoders read
 TAG = re.compile(r"</?[A-Za-z!][^<>]{0,300}>")
@@ -37,6 +37,23 @@ def row_texts(table: Table, columns: Sequence[str] | None = None) -> list[str]:
     return [". ".join(each for each in row if each) for row in zip(*said, strict=True)] if said else [""] * len(table)
 
 
+def column_texts(name: str, column: Column) -> Iterator[str]:
+    """Per row, what this column says, without its name; empty where it says nothing.
+
+    Raises:
+        ConfigError: The column is no matter of words.
+    """
+    if isinstance(column, Text):
+        return (cleaned(text) for text in column.lists())
+    if isinstance(column, Category):
+        return ("" if each is None else cleaned(each) for each in column.lists())
+    if isinstance(column, Categories):
+        return (", ".join(map(cleaned, row)) for row in column.lists())
+    if isinstance(column, Number):
+        return ("" if each is None else f"{each:g}" for each in column.lists())
+    raise ConfigError(f"text_columns: {name!r} is a column of {column.kind}; texts, names and numbers can be read.")
+
+
 def cleaned(text: str) -> str:
     """Without tags, entities and runs of white space, and no longer than ``MOST_CHARACTERS``."""
     short = text[: 2 * MOST_CHARACTERS]
@@ -60,13 +77,6 @@ def _groups(column: Column) -> bool:
 
 
 def _said(name: str, column: Column) -> Iterator[str]:
-    """Per row, what this column says."""
-    if isinstance(column, Text):
-        return (cleaned(text) for text in column.lists())
-    if isinstance(column, Category):
-        return ("" if each is None else f"{name}: {cleaned(each)}" for each in column.lists())
-    if isinstance(column, Categories):
-        return (f"{name}: {', '.join(map(cleaned, row))}" if row else "" for row in column.lists())
-    if isinstance(column, Number):
-        return ("" if each is None else f"{name}: {each:g}" for each in column.lists())
-    raise ConfigError(f"text_columns: {name!r} is a column of {column.kind}; texts, names and numbers can be read.")
+    """Per row, what this column says; what is no text stands behind the column's name."""
+    told = column_texts(name, column)
+    return told if isinstance(column, Text) else (f"{name}: {each}" if each else "" for each in told)

@@ -17,6 +17,7 @@ from foretaste.models.popular import Popular
 from foretaste.models.recentpopular import RecentPopular
 from foretaste.models.sasrec import SASRec
 from foretaste.models.sberttwotower import SBERTTwoTower
+from foretaste.models.t5hybrid import T5Hybrid
 from foretaste.models.textsimilarity import TextSimilarity
 from foretaste.models.twotower import TwoTower
 from foretaste.recommender import Settings
@@ -26,7 +27,7 @@ __all__ = ["MODELS", "model_settings"]
 FAMILIES = (
     (Popular, RecentPopular, CategoryPopular, TextSimilarity),
     (ItemKNN, EASE, ALS),
-    (Item2Vec, LightGCN, GraphSAGE, TwoTower, SBERTTwoTower),
+    (Item2Vec, LightGCN, GraphSAGE, TwoTower, SBERTTwoTower, T5Hybrid),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
     (Hybrid,),
 )

@@ -1,7 +1,7 @@
 """What is popular among the categories that somebody likes; items are known by their categories alone."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class CategoryPopular(Settings):
     """
 
     needs = Needs.ITEM_FEATURES
+    by_vectors: ClassVar[bool] = True
     item_columns: tuple[str, ...] | None = None
     """Of names of items. None: all that group the items."""
     seed: int = 0

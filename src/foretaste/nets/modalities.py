@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from foretaste.nets.dropout import Dropout
 
-__all__ = ["Modalities"]
+__all__ = ["Gate", "Modalities"]
 
 
 class Modalities(nn.Module):
@@ -67,7 +67,38 @@ class Modalities(nn.Module):
 
     def _split(self, each: Tensor) -> Tensor:
         """(rows, heads, kinds, dim / heads)."""
-        return each.view(*each.shape[:-1], self.heads, -1).transpose(1, 2)
+        return each.view(*each.shape[:-1], self.heads, each.shape[-1] // self.heads).transpose(1, 2)
+
+
+class Gate(nn.Module):
+    """Of two vectors of one thing, how much each number comes from the first and how much from the second.
+
+        g = sigmoid(W [x_1; x_2] + b),    the vector: g x_1 + (1 - g) x_2    (number by number)
+
+    Where one is missing the other stands alone. At first W and b are zero: the mean of both.
+
+    Source: Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR workshop 2017, for two
+        modalities. Differs: the vectors are mixed as they are, without a layer and a tanh of their own, since they
+        come from layers that learn; b is added; missing vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(2 * dim, dim)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, vectors: Tensor, there: Tensor) -> Tensor:
+        """(rows, dim) of vectors (rows, 2, dim), of which ``there`` (rows, 2) are; zero where none is."""
+        first = self.shares(vectors, there).to(vectors.dtype)
+        mixed = first * vectors[:, 0] + (1 - first) * vectors[:, 1]
+        return mixed * there.any(1, keepdim=True)
+
+    def shares(self, vectors: Tensor, there: Tensor) -> Tensor:
+        """(rows, dim) how much comes from the first vector; 0 where it is not there, 1 where the second is not."""
+        gates = self.gate(vectors.flatten(1)).float().sigmoid()
+        both, alone = there.all(1, keepdim=True), (there[:, :1] & ~there[:, 1:]).float()
+        return torch.where(both, gates, alone)
 
 
 def _shares(scores: Tensor, there: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """Items that a model has never met: read as its own catalogue is, offered, saved, and read in histories."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 import worlds
 
 from foretaste import load
-from foretaste.catalog import Categories, Category, Number, Table, Text, Time, Vector
+from foretaste.catalog import Catalog, Categories, Category, Number, Table, Text, Time, Vector
 from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError, DataError
-from foretaste.models import EnhancedBERT4Rec, GraphSAGE, Popular, TwoTower
+from foretaste.models import EnhancedBERT4Rec, GraphSAGE, Popular, TextSimilarity, TwoTower
 from foretaste.new_items import appended
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
@@ -169,3 +171,46 @@ def test_models_of_events_alone_refuse():
 def test_text_identifiers_do_not_fit_integers(fitted):
     with pytest.raises(DataError, match="has items that are text, such as 'x'; those of the model are integers"):
         fitted.with_items(pl.DataFrame({"item_id": ["x"], "genre": ["chess"]}), log=silent)
+
+
+def test_what_is_written_stays_as_it_is_written():
+    """Names that look like numbers, dates or lists are names where the catalogue has names."""
+    data = worlds.clubs().newcomers.train
+    names = [name for name in ("007", "1.10", "2020-01-01", "a; b") for _ in range(3)]
+    genre = Category.from_list([("dance", "chess")[item // 6] for item in range(12)])
+    table = Table(12, {"genre": genre, "brand": Category.from_list(names), "title": Text.from_list(["x"] * 12)})
+    model = KNOWING[0].for_epochs(1).fit(replace(data, catalog=Catalog(table, data.catalog.users)), run=RUN)
+    for brand in ("007", "1.10", "2020-01-01", "a; b"):
+        grown = model.with_items(pl.DataFrame({"item_id": [90], "brand": [brand], "title": ["2021-02-03"]}), log=silent)
+        assert grown.about.catalog["brand"].lists()[12] == brand
+        assert grown.about.catalog["title"].lists()[12] == "2021-02-03"
+        assert grown.answerable()[12] == (brand in ("007", "2020-01-01"))  # the others' third item was never met
+
+
+def test_two_spellings_of_one_identifier_are_one_item(fitted):
+    grown = fitted.with_items(
+        pl.DataFrame({"item_id": ["18", " 18", "3"], "genre": ["chess", "dance", None]}), log=silent
+    )
+    assert len(grown.items) == 13
+    assert grown.about.catalog["genre"].lists()[12] in ("chess", "dance")
+
+
+def test_what_comes_changes_nothing_of_what_is_there():
+    """Which columns are read, and how, is decided by the items of training."""
+    data = worlds.clubs().newcomers.train
+    brand = Category.from_list([f"b{item // 2}" for item in range(12)])
+    title = Text.from_list([f"thing {item}" for item in range(12)])
+    data = replace(data, catalog=Catalog(Table(12, {"title": title, "brand": brand}), data.catalog.users))
+    queries = Queries(Ragged.from_lists([[0, 1, 2]]))
+    arrivals = pl.DataFrame({"item_id": [90, 91, 92], "title": ["n"] * 3, "brand": ["x", "y", "z"]})
+    model = TextSimilarity(by="words").fit(data)
+    np.testing.assert_allclose(model.with_items(arrivals, log=silent).score(queries)[:, :12], model.score(queries))
+
+
+def test_new_items_stand_where_the_model_stood(fitted):
+    assert fitted.with_items(ARRIVALS, log=silent)._run is fitted._run
+
+
+def test_histories_without_an_event_are_no_error(fitted):
+    nobody = fitted.with_histories(worlds.clubs().newcomers.train.where(np.zeros(600, bool)))
+    assert len(nobody.with_items(ARRIVALS, log=silent).items) == 14

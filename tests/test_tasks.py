@@ -9,6 +9,7 @@ import worlds
 from sklearn.metrics import label_ranking_average_precision_score
 
 from foretaste import load
+from foretaste.catalog import Catalog, Table, Text
 from foretaste.errors import ConfigError, MissingData
 from foretaste.evaluation.ratings import rating_error, rating_rmse
 from foretaste.models import TwoTower
@@ -57,7 +58,7 @@ def test_the_losses_are_those_that_are_written():
     torch.testing.assert_close(found["category"], 0.5 * entropy)
     alike = torch.cosine_similarity(truth, truth[other], dim=1)
     apart = (torch.cosine_similarity(items, items[other], dim=1) - alike).square()
-    torch.testing.assert_close(found["content"], 3 * (apart * (index != index[other])).mean())
+    torch.testing.assert_close(found["content"], 3 * apart[index != index[other]].mean())
 
 
 def test_ratings_and_likes_are_learned_beside_the_lists(tmp_path):
@@ -138,3 +139,18 @@ def test_names_are_those_of_items_met():
     has, names = item_names(train.catalog.items, np.arange(12) < 5)
     assert list(names) == ["genre: dance"]
     assert has[:, 0].tolist() == [True] * 6 + [False] * 6
+
+
+def test_a_batch_of_nobody_and_items_without_names_teach_nothing():
+    heads = TaskHeads(4, Tasks(rating=1.0, sentiment=1.0, category=1.0, content=1.0), np.array([[True], [False]]))
+    nothing, no = torch.empty(0, 4), torch.empty(0, dtype=torch.long)
+    assert all(each.item() == 0 for each in heads.losses(nothing, nothing, no, torch.empty(0)).values())
+    unnamed = torch.tensor([1, 1])
+    found = heads.losses(torch.randn(2, 4), torch.randn(2, 4), unnamed, torch.tensor([1.0, 2.0]))
+    assert found["category"].item() == found["content"].item() == 0
+
+
+def test_categories_without_names_are_refused():
+    title = Catalog(Table(12, {"title": Text.from_list(["x"] * 12)}), Table(60))
+    with pytest.raises(MissingData, match=r"no column of the items of events groups them by names.*title"):
+        FAST.model_copy(update={"tasks": Tasks(category=1.0)}).fit(replace(rated(), catalog=title), run=RUN)

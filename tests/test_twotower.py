@@ -174,6 +174,15 @@ def test_hard_negatives_are_of_the_best_that_a_person_has_not_met(shop):
     assert board.hit_rate(settings.fit(board.train, run=RUN)) == 1.0
 
 
+def test_what_nobody_met_is_no_hard_negative():
+    both = worlds.clubs()
+    settings = with_(item_features=True, user_features=True, hard_negatives=4, plan=TrainPlan(epochs=10, lr=0.02))
+    model = settings.fit(both.newcomers.train, run=RUN)
+    assert not set(model.best_unmet(both.newcomers.train).ravel().tolist()) & {5, 11}
+    assert both.regulars.hit_rate(model) == 1.0
+    assert not model.net.items.weight[[5, 11]].any()
+
+
 def test_newcomers_are_answered_by_what_is_known_of_them():
     clubs = worlds.clubs()
     train = clubs.newcomers.train

@@ -99,7 +99,7 @@ def with_newer_events(model: Model, newer: Dataset, log: Log = silent) -> Model:
     """
     joined = model.with_histories(newer, log)
     if joined.histories is None or model.histories is None:
-        return joined
+        return joined.after_newer_events()
     stored, fresh = model.histories.queries, joined.histories.queries
     try:
         users = model.histories.users.extended(newer.users.lists())
@@ -111,7 +111,7 @@ def with_newer_events(model: Model, newer: Dataset, log: Log = silent) -> Model:
     again = stored_already(stored, fresh, rows)
     _say_what_is_stored(stored, fresh, again, newer.name, log)
     joined.histories = Histories(users, extended(stored, fresh, again, rows, len(users)))
-    return joined
+    return joined.after_newer_events()
 
 
 def holdout_of_events(model: Model, events: Dataset, protocol: Protocol) -> Holdout:

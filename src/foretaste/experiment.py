@@ -258,8 +258,13 @@ class _Work:
     def _keep_lists(self, name: str, model: Model) -> None:
         """recommendations/NAME.parquet: what the test users were offered."""
         queries = self.trial.holdout.queries
+        offered = self.trial.holdout.offered
         top = model.recommend(
-            queries, max(self.trial.k), filter_seen=self.trial.filter_seen, exclude_kinds=self.trial.exclude_kinds
+            queries,
+            max(self.trial.k),
+            filter_seen=self.trial.filter_seen,
+            exclude_kinds=self.trial.exclude_kinds,
+            items=None if offered is None else model.items.lookup(offered),
         )
         labels = None if queries.user is None else self.split.final.users.lookup(queries.user)
         write_frame(replace(top, labels=labels).frame(), self.out / "recommendations" / f"{name}.parquet")

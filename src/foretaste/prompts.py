@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from string import Formatter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from foretaste.catalog import Table
 from foretaste.texts import cleaned, column_texts, row_texts
 
@@ -20,11 +23,13 @@ def check_prompt(prompt: str) -> None:
             raise ValueError(f"the prompt {prompt!r} must name a column, and nothing else, within braces")
 
 
-def prompted_rows(table: Table, prompt: str, columns: Sequence[str] | None = None) -> list[str]:
+def prompted_rows(
+    table: Table, prompt: str, columns: Sequence[str] | None = None, *, met: NDArray[np.bool_] | None = None
+) -> list[str]:
     """For each row what is read of it under a prompt; empty where it says nothing.
 
     The columns that the prompt names in braces are put in their places. Under a prompt that names none all that the row
-    says (``row_texts`` of ``columns``) stands behind it.
+    says (``row_texts`` of ``columns``, decided by ``met``) stands behind it.
 
     Raises:
         UnknownName: There is no such column.
@@ -32,7 +37,7 @@ def prompted_rows(table: Table, prompt: str, columns: Sequence[str] | None = Non
     """
     named = _columns(prompt)
     if not named:
-        return [prompt + each if each else "" for each in row_texts(table, columns)]
+        return [prompt + each if each else "" for each in row_texts(table, columns, met=met)]
     said = [column_texts(name, table[name]) for name in named]
     return [_filled(prompt, row) for row in zip(*said, strict=True)]
 

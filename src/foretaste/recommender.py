@@ -226,9 +226,9 @@ class Model(ABC):
 
         if not self.knows_new_items():
             raise ConfigError(
-                f"This {self.name} knows items by their events alone. Items never met are known to twotower and "
-                "graphsage with item_features, sberttwotower, t5hybrid, and enhancedbert4rec with item metadata, "
-                "fitted with an item table."
+                f"This {self.name} knows items by their events alone. Items never met are known, where the model was "
+                "fitted with an item table, to twotower and graphsage with item_features, sberttwotower, t5hybrid, "
+                "enhancedbert4rec with item metadata, categorypopular and textsimilarity."
             )
         items, catalog = read_new_items(table, self.items, self.about.catalog, key=key, log=log)
         model = self._with_rows(items, catalog)
@@ -236,6 +236,10 @@ class Model(ABC):
         if silent_of:
             log(f"{silent_of:,} of {len(items) - len(self.items):,} new items have nothing that the model can read")
         return model if events is None else with_newer_events(model, events, log)  # type: ignore[return-value]
+
+    def after_newer_events(self) -> Self:
+        """This model after newer events came to its histories; by default they change nothing else."""
+        return self
 
     def knows_new_items(self) -> bool:
         """Whether an item that training never met is known by what the catalogue says of it."""
@@ -258,6 +262,8 @@ class Model(ABC):
         }
         model = self.settings.restore(about, state)
         model.histories, model.training, model.metrics = self.histories, self.training, self.metrics
+        if hasattr(self, "_run"):
+            model._run = self._run  # type: ignore[attr-defined]  # it answers where this one does
         return model  # type: ignore[return-value]
 
     def ask(self, who: Queries | Sequence[Any]) -> Asked:

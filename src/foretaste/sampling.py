@@ -1,5 +1,7 @@
 """Negatives: items drawn to score against where the whole catalogue would be too much."""
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,18 +37,22 @@ class Negatives:
         weights = np.asarray(counts, np.float64) ** alpha if alpha else evenly
         chances = weights / weights.sum()
         self._log_chances = torch.from_numpy(np.log(np.maximum(chances, 1e-300)).astype(np.float32))
-        self._items = len(counts)
-        uniform = not alpha and bool((evenly > 0).all())
-        self._table = None if uniform else _alias_table(chances)
+        self._items, self._chances = len(counts), chances
+        self._uniform = not alpha and bool((evenly > 0).all())
 
     def draw(self, shape: int | tuple[int, ...], device: torch.device) -> Tensor:
         """Item indices, with repetition."""
         shape = (shape,) if isinstance(shape, int) else shape
-        if self._table is None:
+        if self._uniform:
             return torch.randint(self._items, shape, device=device)
         own, other = self._table
         drawn = torch.randint(self._items, shape)
         return torch.where(torch.rand(shape) < own[drawn], drawn, other[drawn]).to(device)
+
+    @cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """Made at the first draw: a model that is only asked never draws."""
+        return _alias_table(self._chances)
 
     def log_odds(self, draws: int) -> Tensor:
         """(items,) the natural logarithm of how often each item is expected among so many draws.

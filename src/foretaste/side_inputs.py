@@ -286,7 +286,7 @@ def _name_columns(table: Table, columns: Sequence[str] | None) -> dict[str, Cate
         column = table[called]
         if isinstance(column, (Category, Categories)):
             codes = column.codes.values if isinstance(column, Categories) else column.codes
-            if columns is not None or _tells(codes, len(column.names), MOST_ITEM_NAMES):
+            if columns is not None or _tells(codes, len(np.unique(codes[codes != PAD])), MOST_ITEM_NAMES):
                 chosen[called] = column
         elif columns is not None:
             raise ConfigError(f"item_columns: {called!r} is a column of {column.kind}, and not of names.")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foretaste.catalog import Categories, Category, Column, Number, Table, Text
 from foretaste.errors import ConfigError
@@ -18,13 +19,14 @@ SPACE = re.compile(r"\s+")
 WORD = re.compile(r"[^\W_]{3,}")
 
 
-def row_texts(table: Table, columns: Sequence[str] | None = None) -> list[str]:
+def row_texts(table: Table, columns: Sequence[str] | None = None, *, met: NDArray[np.bool_] | None = None) -> list[str]:
     """For each row what its columns say, one after another; empty where they say nothing.
 
     Texts stand as they are, behind them "column: name, name" of each column of names.
 
     Args:
         columns: Which, in this order. None: all texts, then all columns of names that group the rows.
+        met: (rows,) those by which that is decided, so that others may come and change nothing. None: all.
 
     Raises:
         UnknownName: There is no such column.
@@ -32,7 +34,8 @@ def row_texts(table: Table, columns: Sequence[str] | None = None) -> list[str]:
     """
     if columns is None:
         texts = [name for name, column in table.columns.items() if isinstance(column, Text)]
-        columns = [*texts, *(name for name, column in table.columns.items() if _groups(column))]
+        own = table if met is None else table.take(met)
+        columns = [*texts, *(name for name, column in own.columns.items() if _groups(column))]
     said = [_said(name, table[name]) for name in columns]
     return [". ".join(each for each in row if each) for row in zip(*said, strict=True)] if said else [""] * len(table)
 
@@ -56,7 +59,7 @@ def column_texts(name: str, column: Column) -> Iterator[str]:
 
 def cleaned(text: str) -> str:
     """Without tags, entities and runs of white space, and no longer than ``MOST_CHARACTERS``."""
-    short = text[: 2 * MOST_CHARACTERS]
+    short = text[: 2 * MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8")  # half a character is none
     return SPACE.sub(" ", html.unescape(TAG.sub(" ", short))).strip().rstrip(".")[:MOST_CHARACTERS]
 
 

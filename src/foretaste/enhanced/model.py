@@ -79,10 +79,13 @@ class EnhancedBERT4RecModel(SequenceModel):
         return self.metadata is not None
 
     def _with_rows(self, items: Vocab, catalog: Table) -> Self:
-        """The new items are on the level that the stored histories ask for; without any, on that of the fit."""
+        """The new items are on the level that the stored histories ask for; without any, on that of the fit.
+
+        A catalogue all of which was met has none at the fit: attach histories before new items come to it.
+        """
         model = super()._with_rows(items, catalog)
-        if self.histories is not None:
-            queries = self.histories.queries
+        queries = None if self.histories is None else self.histories.queries
+        if queries is not None and len(queries.history.values):
             some = np.flatnonzero(queries.history.lengths)
             some = some[np.linspace(0, len(some) - 1, min(len(some), CALIBRATED_ON)).astype(np.int64)]
             wanted = self.settings.unmet_share or unmet_share(np.bincount(queries.history.values))  # type: ignore[attr-defined]

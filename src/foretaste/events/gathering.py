@@ -1,6 +1,6 @@
 """The columns of a log, read batch by batch into arrays; read again where the first reading was too trusting."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -31,13 +31,21 @@ class Gathered:
         return sum(self.rows_of_part)
 
 
-def gather(parts: Sequence[Part], roles: Mapping[str, str], time_unit: TimeUnit | None = None) -> Gathered:
+def gather(
+    parts: Sequence[Part],
+    roles: Mapping[str, str],
+    time_unit: TimeUnit | None = None,
+    texts: Iterable[str] = (),
+) -> Gathered:
     """Read all parts, as often as it takes.
+
+    Args:
+        texts: Columns whose values stay as they are written, whatever they look like.
 
     Raises:
         DataError: A part cannot be read.
     """
-    texts: set[str] = set()
+    texts = set(texts)
     while True:
         gathered = _begun(roles, time_unit)
         try:

@@ -1,11 +1,12 @@
 """Tables of items and users: typed columns aligned with a vocabulary."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.catalog import Catalog, Table
+from foretaste.catalog import Catalog, Categories, Category, Table, Text
 from foretaste.errors import DataError
 from foretaste.events.columns import NAMES, guess_columns, normal
 from foretaste.events.formats import open_parts
@@ -70,7 +71,8 @@ def read_new_items(
     Raises:
         DataError: The table cannot be read, or not as the catalogue was.
     """
-    ids, table, name = _read(source, "item", key, log)
+    written = [name for name, column in catalog.columns.items() if isinstance(column, Category | Categories | Text)]
+    ids, table, name = _read(source, "item", key, log, written)
     cold = np.flatnonzero(items.index(_plain(ids)) == PAD)
     if len(cold) < len(ids):
         log(f"{name}: {len(ids) - len(cold):,} of its {len(ids):,} items are known already and stay as they are")
@@ -81,9 +83,19 @@ def read_new_items(
         extended = items.extended(ids.lookup(cold))
     except DataError as error:
         raise DataError(
-            f"{name} has items that are text, such as {ids[int(cold[0])]!r}; those of the model are integers."
+            f"{name} has items that are text, such as {_first_text(ids.lookup(cold))!r}; those of the model are "
+            "integers."
         ) from error
-    return extended, appended(catalog, table.take(cold))
+    # What is written in two ways, such as " 18" and "18", may be one item: one row is taken.
+    _, first = np.unique(extended.index(ids.lookup(cold)), return_index=True)
+    if len(first) < len(cold):
+        log(f"{name}: {len(cold) - len(first):,} rows are about an item that has one already, written otherwise")
+    return extended, appended(catalog, table.take(cold[np.sort(first)]))
+
+
+def _first_text(ids: list[int | str]) -> int | str:
+    """The first identifier that is no integer."""
+    return next((each for each in ids if not str(each).strip().lstrip("-").isdigit()), ids[0])
 
 
 def with_items(catalog: Catalog | None, items: int, users: int) -> Catalog | None:
@@ -95,12 +107,18 @@ def with_items(catalog: Catalog | None, items: int, users: int) -> Catalog | Non
     return Catalog(catalog.items.take(rows), catalog.users)
 
 
-def _read(source: Any, subject: Subject, key: str | None, log: Log) -> tuple[Vocab, Table, str]:
-    """The identifiers of the rows in ascending order, the columns in that order, and the name of the table."""
+def _read(
+    source: Any, subject: Subject, key: str | None, log: Log, written: Collection[str] = ()
+) -> tuple[Vocab, Table, str]:
+    """The identifiers of the rows in ascending order, the columns in that order, and the name of the table.
+
+    Args:
+        written: Columns whose texts are texts, whatever they look like.
+    """
     parts = open_parts(source)
     name = parts[0].name
     roles: dict[str, str] = {subject: key_column(parts[0], subject, key)}
-    gathered = gather(parts, roles)
+    gathered = gather(parts, roles, texts=written)
     missing = gathered.ids[subject].missing()
     if missing.any():
         log(f"{name}: {int(missing.sum()):,} rows without {subject} were left out")
@@ -115,7 +133,10 @@ def _read(source: Any, subject: Subject, key: str | None, log: Log) -> tuple[Voc
     rows = np.flatnonzero(~missing)[first]
     columns, said = {}, []
     for called, column in gathered.others.items():
-        columns[called], kind = column.column(rows)
+        if called in written:
+            columns[called], kind = column.as_written(rows), "as it was"
+        else:
+            columns[called], kind = column.column(rows)
         said.append(f"{called} ({kind})")
     log(f"{subject}s: {name}, key {roles[subject]!r}, columns: {', '.join(said) or 'none'}")
     for part in parts:

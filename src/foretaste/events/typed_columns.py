@@ -95,6 +95,13 @@ class TypedColumn:
             return Time(whole), "time"
         return _of_texts(self.name, whole, self._dictionary)
 
+    def as_written(self, rows: NDArray[np.int64]) -> Column:
+        """The same, but texts are texts, whatever they look like."""
+        if self._kind != "text":
+            return self.column(rows)[0]
+        codes = np.concatenate(self._chunks)[rows]
+        return Text(strings_of(self._dictionary.texts(codes)))
+
     def _kind_of(self, values: pl.Series) -> str | None:
         given = values.drop_nulls()
         if not len(given):

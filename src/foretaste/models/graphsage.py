@@ -26,7 +26,7 @@ from foretaste.pairs import PairBatches, Pairs
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged, groups_within
 from foretaste.recommender import About
-from foretaste.run import Log, Run, warned
+from foretaste.run import Run
 from foretaste.sampling import Negatives
 from foretaste.scoring import VectorModel
 from foretaste.sequential import item_embedding
@@ -365,12 +365,9 @@ class GraphSAGEModel(VectorModel):
         """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
         return self._user_states(queries, self.item_states()[:-1])
 
-    def with_items(
-        self, table: Any, events: Dataset | None = None, *, key: str | None = None, log: Log = warned
-    ) -> Self:
-        """As of every model; and where there are newer events, the new items hear those who met them."""
-        model = super().with_items(table, events, key=key, log=log)
-        return model if events is None or model.histories is None else model._hearing(model.histories.queries)
+    def after_newer_events(self) -> Self:
+        """Items that training never met hear who met them by now."""
+        return self if self.histories is None or self.about.met.all() else self._hearing(self.histories.queries)
 
     def _hearing(self, queries: Queries) -> Self:
         """This model, in which items that training never met hear the people who ask; all others stay as they are."""

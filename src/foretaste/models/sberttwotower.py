@@ -93,7 +93,7 @@ class SBERTTwoTower(TwoTower):
         self, about: About, train: Dataset, columns: UserColumns, learned_from: NDArray[np.integer], run: Run
     ) -> "SBERTTwoTowerModel":
         encoder = TextEncoder(self.encoder, str(device_of(run)))
-        written = row_texts(about.catalog, self.text_columns)
+        written = row_texts(about.catalog, self.text_columns, met=about.met)
         texts = encoder.encode(written, run.log)
         if np.isnan(texts).all():
             raise MissingData(
@@ -267,7 +267,7 @@ class SBERTTwoTowerNet(TwoTowerNet):
         """(rows, 4, dim) what is known of each, of each kind, and (rows, 4) whether it is."""
         history, texts = pooled.chunk(2, 1)
         no = torch.zeros_like(met)
-        of_texts, features, own = met, no, no
+        of_texts, features, own = met & texts.detach().any(1), no, no
         if people.texts is not None:  # one more text beside those of the history, and all there is without one
             written, about = _written(people.texts), self.projected(people.texts).to(texts.dtype)
             both = torch.where(met.unsqueeze(1), (texts + about) / 2, about)
@@ -310,7 +310,8 @@ class SBERTTwoTowerModel(TwoTowerModel):
     def _with_rows(self, items: Vocab, catalog: Table) -> Self:
         """The texts of the new items are encoded."""
         fresh = np.arange(len(self.items), len(items))
-        texts = self._encoded(row_texts(catalog, self.settings.text_columns)[len(self.items) :])
+        met = np.pad(self.about.met, (0, len(fresh)))
+        texts = self._encoded(row_texts(catalog, self.settings.text_columns, met=met)[len(self.items) :])
         model = super()._with_rows(items, catalog)
         model.net.texts[torch.from_numpy(fresh)] = torch.from_numpy(texts.astype(np.float16))
         model._answerable = model._known_items()

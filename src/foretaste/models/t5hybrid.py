@@ -109,7 +109,7 @@ class T5Hybrid(TwoTower):
     def untrained(
         self, about: About, train: Dataset, columns: UserColumns, learned_from: NDArray[np.integer], run: Run
     ) -> "T5HybridModel":
-        written = self.written(about.catalog)
+        written = self.written(about.catalog, about.met)
         if not any(map(any, written)):
             raise MissingData(
                 f"No item of {about.data} has a text: its columns are {', '.join(about.catalog) or 'none'}. Give an "
@@ -147,9 +147,9 @@ class T5Hybrid(TwoTower):
         encoder = T5Encoder(self.encoder, str(device_of(run)), OwnT5(self.own_size(), own) if own else None)
         return T5HybridModel(self, about, net.eval(), run, columns, users, encoder)
 
-    def written(self, catalog: Table) -> list[list[str]]:
+    def written(self, catalog: Table, met: NDArray[np.bool_]) -> list[list[str]]:
         """For each aspect what is read of each item; empty where there is nothing."""
-        return [prompted_rows(catalog, prompt, self.text_columns) for prompt in self.aspects.values()]
+        return [prompted_rows(catalog, prompt, self.text_columns, met=met) for prompt in self.aspects.values()]
 
     def own_size(self) -> T5Size:
         """Of the T5 that is made where there is none."""
@@ -325,7 +325,8 @@ class T5HybridModel(TwoTowerModel):
     def _with_rows(self, items: Vocab, catalog: Table) -> Self:
         """The texts of the new items are read."""
         fresh = np.arange(len(self.items), len(items))
-        vectors = self._vectors([texts[len(self.items) :] for texts in self.settings.written(catalog)])
+        met = np.pad(self.about.met, (0, len(fresh)))
+        vectors = self._vectors([texts[len(self.items) :] for texts in self.settings.written(catalog, met)])
         model = super()._with_rows(items, catalog)
         texts = model.net.even(torch.from_numpy(vectors).to(model.net.center.device)).half()
         model.net.texts[torch.from_numpy(fresh).to(texts.device)] = texts

@@ -45,7 +45,7 @@ class TextSimilarity(Settings):
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TextSimilarityModel":
         about = About.of(train)
-        texts = row_texts(about.catalog, self.text_columns)
+        texts = row_texts(about.catalog, self.text_columns, met=about.met)
         if not any(texts):
             raise MissingData(
                 f"No item of {train.name} has a text: its columns are {', '.join(about.catalog) or 'none'}. Give an "
@@ -58,7 +58,8 @@ class TextSimilarity(Settings):
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "TextSimilarityModel":
         if self.by == "words":
-            return TextSimilarityModel(self, about, _by_words(row_texts(about.catalog, self.text_columns), about.met))
+            texts = row_texts(about.catalog, self.text_columns, met=about.met)
+            return TextSimilarityModel(self, about, _by_words(texts, about.met))
         return TextSimilarityModel(self, about, state["vectors"].astype(np.float32))
 
 
@@ -90,8 +91,9 @@ class TextSimilarityModel(ScoringModel):
     def _with_rows(self, items: Vocab, catalog: Table) -> Self:
         if isinstance(self._vectors, csr_matrix):
             return super()._with_rows(items, catalog)
-        encoder = TextEncoder(self.settings.encoder)
-        fresh = encoder.encode(row_texts(catalog, self.settings.text_columns)[len(self.items) :])
+        met = np.pad(self.about.met, (0, len(items) - len(self.items)))
+        texts = row_texts(catalog, self.settings.text_columns, met=met)[len(self.items) :]
+        fresh = TextEncoder(self.settings.encoder).encode(texts)
         model = super()._with_rows(items, catalog)
         model._vectors = _of_length_one(np.concatenate([self._vectors, np.nan_to_num(fresh)]))
         return model

@@ -214,7 +214,13 @@ class TwoTowerNet(nn.Module):
         self.user_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
         self.tasks = None
         if settings.tasks.any:
-            self.tasks = TaskHeads(settings.dim, settings.tasks, item_names(about.catalog, about.met)[0])
+            has = item_names(about.catalog, about.met)[0]
+            if settings.tasks.of_names and not has.shape[1]:
+                raise MissingData(
+                    f"tasks: no column of the items of {about.data} groups them by names, so there are no categories "
+                    f"to learn: {', '.join(about.catalog) or 'none'}. Give an item table with some, or leave it out."
+                )
+            self.tasks = TaskHeads(settings.dim, settings.tasks, has)
 
     def losses(self, batch: HistoryPairs) -> dict[str, Tensor]:
         settings, device = self.settings, batch.positive.device
@@ -247,6 +253,7 @@ class TwoTowerNet(nn.Module):
         if not isinstance(self.items, FeaturedItems):
             return torch.as_tensor(self.items(items))
         known = torch.rand(len(items), 1, device=items.device) >= self.settings.item_forgetting
+        known |= ~self.items.described[items].unsqueeze(1)  # of which nothing is said: of nothing, nothing is learned
         said = nn.functional.embedding(items, self.items.said())
         return said + nn.functional.embedding(items, self.items.weight) * known.to(said.dtype)
 
@@ -422,7 +429,8 @@ class TwoTowerModel(VectorModel):
 
     def best_unmet(self, train: Dataset) -> NDArray[np.int32]:
         """(users, at most 100) the best items that each user of training has not met, as the weights are now."""
-        found = self.recommend(Queries.of_users(train), HARD_FROM)
+        met = self.items.lookup(np.flatnonzero(self.about.met))  # of others nothing is known that could be unlearned
+        found = self.recommend(Queries.of_users(train), HARD_FROM, items=met)
         return np.where(found.source == 0, found.items, PAD)
 
     @contextmanager

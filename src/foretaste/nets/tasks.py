@@ -58,7 +58,7 @@ class TaskHeads(nn.Module):
     has: Tensor  # (items, names) bool
 
     def __init__(self, dim: int, tasks: Tasks, has: NDArray[np.bool_]) -> None:
-        """Args: has, (items, names) which names each item has."""
+        """Args: has, (items, names) which names each item has; one of which nothing is known teaches nothing."""
         super().__init__()
         self.tasks = tasks
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 0.0, 0.0]))
@@ -94,13 +94,16 @@ class TaskHeads(nn.Module):
             found["sentiment"] = self.tasks.sentiment * entropy.sum() / given.sum().clamp(min=1)
         if self.category is not None:
             logits = self.category(items.to(self.category.weight.dtype)).float()
-            entropy = nn.functional.binary_cross_entropy_with_logits(logits, self.has[index].float())
-            found["category"] = self.tasks.category * entropy
+            truth, named = self.has[index].float(), self.has[index].any(1)
+            entropy = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1) * named
+            found["category"] = self.tasks.category * entropy.sum() / named.sum().clamp(min=1)
         if self.tasks.content:
             other = torch.randperm(len(index), device=index.device)
-            alike = _cosine(self.has[index].float(), self.has[index[other]].float())
-            apart = (_cosine(items.float(), items[other].float()) - alike).square() * (index != index[other])
-            found["content"] = self.tasks.content * apart.mean()
+            first, second = self.has[index], self.has[index[other]]
+            counted = (index != index[other]) & first.any(1) & second.any(1)
+            alike = _cosine(first.float(), second.float())
+            apart = (_cosine(items.float(), items[other].float()) - alike).square() * counted
+            found["content"] = self.tasks.content * apart.sum() / counted.sum().clamp(min=1)
         return found
 
     def in_units(self, guessed: Tensor) -> Tensor:

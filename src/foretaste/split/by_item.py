@@ -18,7 +18,7 @@ __all__ = ["ColdItems"]
 class ColdItems(SplitRule):
     """A share of the items, drawn by ``seed``, has no event in train; its events are the test targets.
 
-    Everybody who met such an item is asked once, with all other events of theirs as the history. Another share is
+    Everybody who met such an item, and another, is asked once, with all other events as the history. Another share is
     withheld for validation, so that what is chosen is chosen by items never met too. Time is not respected: what is
     asked is not what comes next, but whether an item is known without events.
 
@@ -72,10 +72,12 @@ class ColdItems(SplitRule):
                 "test_items": int(for_test.sum()),
                 "validation_items": int(for_validation.sum()),
                 "test_events": int(in_test.sum()),
+                "test_events_without_history": int((in_test & ~_met(data, ~in_test)[data.user]).sum()),
+                "validation_events_without_history": int((in_validation & ~_met(data, known)[data.user]).sum()),
             },
             sentences=[
-                f"{for_test.sum():,} items drawn by chance have no event in train; everybody who met some of them is "
-                "asked, with all other events of theirs as the history, later ones too.",
+                f"{for_test.sum():,} items drawn by chance have no event in train; everybody who met some of them, and "
+                "something else, is asked, with all other events of theirs as the history, later ones too.",
                 *(["Only these items are offered."] if self.offered == "cold" else []),
             ],
             filter_seen=True,
@@ -102,11 +104,13 @@ class ColdItems(SplitRule):
         items: NDArray[np.bool_],
         name: str,
     ) -> Part:
-        users = len(data.users)
-        asked = (np.bincount(data.user[held], minlength=users) > 0) & (
-            np.bincount(data.user[known], minlength=users) > 0
-        )
+        asked = _met(data, held) & _met(data, known)
         part = part_of_users(data, asked, known, held, name=name)
         if self.offered == "all":
             return part
         return replace(part, holdout=replace(part.holdout, offered=np.flatnonzero(items).astype(np.int32)))
+
+
+def _met(data: Dataset, events: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(users,) who has any of these events."""
+    return np.bincount(data.user[events], minlength=len(data.users)) > 0

@@ -5,6 +5,7 @@ import pytest
 
 from foretaste.catalog import NO_TIME, Catalog, Categories, Category, Number, Table, Text, Time, Vector
 from foretaste.errors import DataError, UnknownName
+from foretaste.events import Columns, read_events
 
 COLUMNS = {
     "category": (Category.from_list(["x", None, "y"]), ["x", None, "y"], None),
@@ -87,3 +88,18 @@ def test_columns_come_and_go():
 )
 def test_a_title_is_taken_where_there_is_one(columns, expected):
     assert Catalog(Table(3, columns), Table(0)).titles() == expected
+
+
+def test_a_table_may_call_its_key_what_the_log_calls_it(tmp_path):
+    (tmp_path / "log.csv").write_text("Kunde;Artikel;Datum\nk1;a;01.02.2026\nk2;b;02.02.2026\n")
+    (tmp_path / "items.csv").write_text("Artikel;Name\na;Bread\nb;Wine\nc;Soap\n")
+    (tmp_path / "users.csv").write_text("Kunde;Stadt\nk1;Bonn\nk2;Ulm\n")
+    data = read_events(
+        tmp_path / "log.csv",
+        columns=Columns(user="Kunde", item="Artikel", time="Datum"),
+        items=tmp_path / "items.csv",
+        users=tmp_path / "users.csv",
+    )
+    assert data.items.lists() == ["a", "b", "c"]
+    assert data.catalog.titles() == ["Bread", "Wine", "Soap"]
+    assert data.catalog.users["Stadt"].lists() == ["Bonn", "Ulm"]

@@ -243,7 +243,7 @@ def recommend_command(
     ] = None,
     new_items: Annotated[
         str | None,
-        typer.Option(help="A table of items that the model has never met, to be offered too, e.g. arrivals.csv."),
+        typer.Option(help="A table of items that the model has never met, known by --item-col, e.g. arrivals.csv."),
     ] = None,
     events: Annotated[
         str | None, typer.Option(help="Newer events to append to the stored histories, e.g. today.csv.")
@@ -267,7 +267,7 @@ def recommend_command(
     with Console(quiet=quiet) as console:
         model = _loaded(bundle)
         if new_items is not None:
-            model = model.with_items(new_items, log=console.log)
+            model = model.with_items(new_items, key=item_col, log=console.log)
         if events is not None:
             columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
             model = with_newer_events(model, read_newer_events(model, events, columns, ordered, console.log))

@@ -1,6 +1,6 @@
 """Any event log as a dataset: its columns guessed and said, its rows checked, every repair counted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def inspect_events(
         guesses.append(f"time: there is no column of times; {stated}")
     for guess in guesses:
         log(guess)
-    vocab, catalog = _catalog(items, users, events, log)
+    vocab, catalog = _catalog(items, users, events, gathered.roles, log)
     data = Dataset.from_arrays(
         events.users,
         vocab,
@@ -308,12 +308,16 @@ def _typed(gathered: Gathered, rows: NDArray[np.int64] | None, guesses: list[str
     return Table(gathered.rows if rows is None else len(rows), columns)
 
 
-def _catalog(items: Any, users: Any, events: _Events, log: Log) -> tuple[Vocab, Catalog | None]:
+def _catalog(
+    items: Any, users: Any, events: _Events, roles: Mapping[str, str], log: Log
+) -> tuple[Vocab, Catalog | None]:
     """The items, with those that only their table has, and the catalogue; None if there are no tables."""
     vocab, item_table = events.items, None
     if items is not None:
-        vocab, item_table = read_item_table(items, vocab, log=log)
-    user_table = None if users is None else read_table(users, events.users, "user", log=log)
+        vocab, item_table = read_item_table(items, vocab, in_log=roles.get("item"), log=log)
+    user_table = None
+    if users is not None:
+        user_table = read_table(users, events.users, "user", in_log=roles.get("user"), log=log)
     if item_table is None and user_table is None:
         return vocab, None
     return vocab, Catalog(item_table or Table(len(vocab)), user_table or Table(len(events.users)))

@@ -22,7 +22,15 @@ __all__ = ["read_item_table", "read_new_items", "read_table", "with_items"]
 Subject = Literal["item", "user"]
 
 
-def read_table(source: Any, vocab: Vocab, subject: Subject, *, key: str | None = None, log: Log = silent) -> Table:
+def read_table(
+    source: Any,
+    vocab: Vocab,
+    subject: Subject,
+    *,
+    key: str | None = None,
+    in_log: str | None = None,
+    log: Log = silent,
+) -> Table:
     """What is known of the given items or users: row i is about index i of the vocabulary.
 
     Rows about others are left out and counted. Of several rows about the same one the first is taken.
@@ -30,23 +38,26 @@ def read_table(source: Any, vocab: Vocab, subject: Subject, *, key: str | None =
     Args:
         source: A path, a folder, a glob or a frame, as for a log.
         key: The column of identifiers; by default guessed from its name.
+        in_log: What the log calls it; taken, without a key, where the table has such a column.
         log: Gets the guessed type of each column and what was left out.
 
     Raises:
         DataError: The table cannot be read, or is about none of them.
     """
-    return _aligned(vocab, *_read(source, subject, key, log), subject, log)
+    return _aligned(vocab, *_read(source, subject, key, log, in_log=in_log), subject, log)
 
 
-def read_item_table(source: Any, items: Vocab, *, key: str | None = None, log: Log = silent) -> tuple[Vocab, Table]:
-    """The vocabulary with the table's further items appended, and the table aligned with it.
+def read_item_table(
+    source: Any, items: Vocab, *, key: str | None = None, in_log: str | None = None, log: Log = silent
+) -> tuple[Vocab, Table]:
+    """The vocabulary with the table's further items appended, and the table aligned with it; see ``read_table``.
 
     If the log's items are integers and the table's are not, all become text.
 
     Raises:
         DataError: The table cannot be read, or has none of the items of the log.
     """
-    ids, table, name = _read(source, "item", key, log)
+    ids, table, name = _read(source, "item", key, log, in_log=in_log)
     found = items.index(_plain(ids)) != PAD
     if not found.any() and len(items):
         raise _strangers(name, "item", ids, items)
@@ -61,7 +72,13 @@ def read_item_table(source: Any, items: Vocab, *, key: str | None = None, log: L
 
 
 def read_new_items(
-    source: Any, items: Vocab, catalog: Table, *, key: str | None = None, log: Log = silent
+    source: Any,
+    items: Vocab,
+    catalog: Table,
+    *,
+    key: str | None = None,
+    in_log: str | None = None,
+    log: Log = silent,
 ) -> tuple[Vocab, Table]:
     """The vocabulary with the items of a table that it lacks appended, and the catalogue with their rows.
 
@@ -72,7 +89,7 @@ def read_new_items(
         DataError: The table cannot be read, or not as the catalogue was.
     """
     written = [name for name, column in catalog.columns.items() if isinstance(column, Category | Categories | Text)]
-    ids, table, name = _read(source, "item", key, log, written)
+    ids, table, name = _read(source, "item", key, log, written, in_log)
     cold = np.flatnonzero(items.index(_plain(ids)) == PAD)
     if len(cold) < len(ids):
         log(f"{name}: {len(ids) - len(cold):,} of its {len(ids):,} items are known already and stay as they are")
@@ -108,7 +125,12 @@ def with_items(catalog: Catalog | None, items: int, users: int) -> Catalog | Non
 
 
 def _read(
-    source: Any, subject: Subject, key: str | None, log: Log, written: Collection[str] = ()
+    source: Any,
+    subject: Subject,
+    key: str | None,
+    log: Log,
+    written: Collection[str] = (),
+    in_log: str | None = None,
 ) -> tuple[Vocab, Table, str]:
     """The identifiers of the rows in ascending order, the columns in that order, and the name of the table.
 
@@ -117,6 +139,8 @@ def _read(
     """
     parts = open_parts(source)
     name = parts[0].name
+    if key is None and in_log in parts[0].columns:
+        key = in_log
     roles: dict[str, str] = {subject: key_column(parts[0], subject, key)}
     gathered = gather(parts, roles, texts=written)
     missing = gathered.ids[subject].missing()

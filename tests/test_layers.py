@@ -33,7 +33,7 @@ recommender split simulate
 scoring
 evaluation
 validation
-iterative
+iterative task_answers
 sequential
 itemloss distillation
 nextitem

@@ -138,6 +138,25 @@ class UserColumns:
                 found[called] = coded[1]
         return cls(found)
 
+    @classmethod
+    def needed(cls, data: Dataset, setting: str, columns: Sequence[str] | None = None, otherwise: str = "") -> Self:
+        """The columns to read of the people of a log, because a setting asks for them.
+
+        Args:
+            otherwise: What else can be done than to leave the setting out.
+
+        Raises:
+            MissingData: There is nothing to read.
+        """
+        people = Table(0) if data.catalog is None else data.catalog.users
+        found = cls.of(people, columns)
+        if not len(found):
+            raise MissingData(
+                f"{setting}: no column of the users of {data.name} groups them: {', '.join(people) or 'none'}. "
+                f"{otherwise or 'Leave it out.'}"
+            )
+        return found
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -229,13 +248,12 @@ class SideInputs:
             UnknownName: There is no such column of users.
             ConfigError: A named column is of another kind.
         """
-        people = Table(len(data.users)) if data.catalog is None else data.catalog.users
-        columns = UserColumns({}) if use.user_features is False else UserColumns.of(people, user_columns)
-        if use.user_features and not len(columns):
-            raise MissingData(
-                f"use.user_features: no column of the users of {data.name} groups them: {', '.join(people) or 'none'}. "
-                "Name some in user_columns, or leave it out."
-            )
+        columns = UserColumns({})
+        if use.user_features:
+            otherwise = "Name some in user_columns, or leave it out."
+            columns = UserColumns.needed(data, "use.user_features", user_columns, otherwise)
+        elif use.user_features is None:
+            columns = UserColumns.of(Table(0) if data.catalog is None else data.catalog.users, user_columns)
         valued = data.value is not None and bool(np.isfinite(data.value).any())
         if use.ratings and not valued:
             raise MissingData(f"use.ratings: no event of {data.name} has a value. Leave it out.")

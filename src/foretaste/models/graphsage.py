@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from foretaste.catalog import Table
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import arrays_of, load_arrays
-from foretaste.errors import MissingData
 from foretaste.iterative import IterativeSettings
 from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
@@ -118,12 +116,8 @@ class GraphSAGE(IterativeSettings):
         )
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "GraphSAGEModel":
-        about, people = About.of(train), Table(len(train.users)) if train.catalog is None else train.catalog.users
-        columns = UserColumns.of(people) if self.user_features else UserColumns({})
-        if self.user_features and not len(columns):
-            raise MissingData(
-                f"user_features: no column of the users of {train.name} groups them: {', '.join(people) or 'none'}."
-            )
+        about, people = About.of(train), None if train.catalog is None else train.catalog.users
+        columns = UserColumns.needed(train, "user_features") if self.user_features else UserColumns({})
         met = train.matrix(binary=True)
         torch.manual_seed(run.seed_of("graphsage", "weights"))
         with weights_explained("graphsage"):

@@ -1,6 +1,6 @@
 """Two towers: a network for people and one for items, trained against the other items of a batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -10,26 +10,25 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from foretaste.catalog import Table
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import arrays_of, load_arrays
-from foretaste.errors import ConfigError, DataError, MissingData
+from foretaste.errors import DataError, MissingData
 from foretaste.history_pairs import HistoryPairBatches, HistoryPairs, People
 from foretaste.iterative import IterativeSettings
 from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
 from foretaste.nets.embeddings import FeaturedItems
-from foretaste.nets.tasks import TaskHeads, Tasks, average_precision, item_names
+from foretaste.nets.tasks import TaskHeads, Tasks, item_names
 from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Holdout, Queries
-from foretaste.ragged import PAD, Ragged
+from foretaste.ragged import PAD
 from foretaste.recommender import About
 from foretaste.run import Run
 from foretaste.sampling import Negatives
-from foretaste.scoring import VectorModel
 from foretaste.sequential import item_embedding
 from foretaste.side_inputs import UserColumns
 from foretaste.storage import part, prefixed
+from foretaste.task_answers import TaskAnswers
 from foretaste.train import TrainPlan, device_of
 from foretaste.vocab import Vocab
 
@@ -118,12 +117,8 @@ class TwoTower(IterativeSettings):
         )
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoTowerModel":
-        about, people = About.of(train), Table(len(train.users)) if train.catalog is None else train.catalog.users
-        columns = UserColumns.of(people) if self.user_features else UserColumns({})
-        if self.user_features and not len(columns):
-            raise MissingData(
-                f"user_features: no column of the users of {train.name} groups them: {', '.join(people) or 'none'}."
-            )
+        about, people = About.of(train), None if train.catalog is None else train.catalog.users
+        columns = UserColumns.needed(train, "user_features") if self.user_features else UserColumns({})
         pairs, name = self._pairs(train), self.called()
         torch.manual_seed(run.seed_of(name, "weights"))
         with weights_explained(name):
@@ -318,7 +313,7 @@ class TwoTowerNet(nn.Module):
         return self.item_side(self.all_inputs())
 
 
-class TwoTowerModel(VectorModel):
+class TwoTowerModel(TaskAnswers):
     """Two towers, fitted; it knows the users of training by their outside identifiers."""
 
     settings: TwoTower
@@ -330,6 +325,10 @@ class TwoTowerModel(VectorModel):
         self.net, self.columns, self.users = net, columns, users
         self._run = run
         self._answerable = self._known_items()
+
+    @property
+    def tasks(self) -> TaskHeads | None:
+        return self.net.tasks
 
     @property
     def parameters(self) -> int:
@@ -345,75 +344,6 @@ class TwoTowerModel(VectorModel):
 
     def calibrate(self) -> None:
         """While fitting: work out what answers need beside the weights, which have just changed. By default nothing."""
-
-    @property
-    def predicts_ratings(self) -> bool:
-        return self.net.tasks is not None and self.net.tasks.rating is not None
-
-    def pair_ratings(self, queries: Queries, items: Ragged) -> NDArray[np.float32]:
-        """(total,) what each query would value each of its own items at, in the units of the data.
-
-        Where nothing is known of a person it is what is known of the item.
-
-        Args:
-            items: (queries) item indices.
-
-        Raises:
-            ConfigError: The model learned no ratings.
-        """
-        if self.net.tasks is None or self.net.tasks.rating is None:
-            raise ConfigError(f"This {self.name} predicts no ratings: tasks.rating was 0.")
-        return self.net.tasks.in_units(self._of_pairs(self.net.tasks.rating, queries, items)).numpy()
-
-    def pair_likes(self, queries: Queries, items: Ragged) -> NDArray[np.float32]:
-        """(total,) how likely each query values each of its own items above the mean of all; as ``pair_ratings``.
-
-        Raises:
-            ConfigError: The model learned no likes.
-        """
-        if self.net.tasks is None or self.net.tasks.sentiment is None:
-            raise ConfigError(f"This {self.name} predicts no likes: tasks.sentiment was 0.")
-        return self._of_pairs(self.net.tasks.sentiment, queries, items).sigmoid().numpy()
-
-    def item_categories(self, items: Sequence[Any]) -> list[dict[str, float]]:
-        """For each item the names that it could have, and how likely it has each, by its vector.
-
-        Raises:
-            ConfigError: The model learned no categories.
-            UnknownName: An item is not in the catalogue.
-        """
-        if self.net.tasks is None or self.net.tasks.category is None:
-            raise ConfigError(f"This {self.name} knows no categories: tasks.category was 0.")
-        names = item_names(self.about.catalog, self.about.met)[1]
-        chances = self._category_logits()[self._known(items)].sigmoid()
-        return [dict(zip(names, row, strict=True)) for row in chances.tolist()]
-
-    def tasks_measured(self) -> dict[str, float]:
-        """How well tasks are done that can be judged by the catalogue: on items never met, where there are any."""
-        tasks = self.net.tasks
-        if tasks is None or tasks.category is None:
-            return {}
-        has = tasks.has.cpu().numpy()
-        fresh = self.answerable() & ~self.about.met & has.any(1)
-        rows, of = (fresh, "items never met") if fresh.any() else (self.about.met, "items of training")
-        logits = self._category_logits().numpy()
-        return {f"category average precision of {of}": average_precision(logits[rows], has[rows])}
-
-    def _category_logits(self) -> Tensor:
-        with self._answering():
-            return torch.as_tensor(self.net.tasks.category(self.net.item_vectors()).cpu())  # type: ignore[union-attr, misc]
-
-    def _of_pairs(self, head: nn.Module, queries: Queries, items: Ragged) -> Tensor:
-        """(total,) what a head makes of each query and each of its own items."""
-        people, vectors = np.nan_to_num(self.query_vectors(queries)), self.item_vectors()
-        device, row, found = device_of(self._run), items.row_of_value(), []
-        with self._answering():
-            for start in range(0, len(row), ANSWERED_TOGETHER):
-                pairs = slice(start, start + ANSWERED_TOGETHER)
-                index = items.values[pairs].astype(np.int64)
-                arrays = (people[row[pairs]], vectors[index], index)
-                found.append(head(*(torch.from_numpy(each).to(device) for each in arrays)).cpu())
-        return torch.cat([*found, torch.empty(0)])
 
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""

@@ -634,6 +634,9 @@ def test_lists_may_be_of_cold_items_alone():
     assert found.test.take(np.arange(3)).offered is found.test.offered
     entry = Trial.of(found.test, train=found.train, k=4).entry("popular", Popular().fit(found.train))
     assert entry.metrics["recall@4"].mean == 1.0
+    assert entry.metrics["coverage@4"].mean == 1.0  # of the four that may be offered
+    longer = Trial.of(found.test, train=found.train, k=10).entry("popular", Popular().fit(found.train))
+    assert longer.answers.short == entry.answers.short
     whole = split.cold_items(data, 0.2)
     assert whole.protocol["digest"] != found.protocol["digest"]
     board = evaluate({"popular": Popular().fit(found.train)}, found.test, train=found.train, k=4)

@@ -27,6 +27,7 @@ class Tally:
         popularity: NDArray[np.int64] | None,
         vectors: lists.ItemVectors | None,
         items: int,
+        offered: NDArray[np.int32] | None = None,
     ) -> None:
         """Make room for the lists of all queries.
 
@@ -36,7 +37,9 @@ class Tally:
             popularity: (items,) for novelty and ARP; None = without these.
             vectors: For diversity; None = without it.
             items: Size of the model's catalogue.
+            offered: What lists are made of; None = all of it.
         """
+        self.offered = np.arange(items) if offered is None else offered
         self.targets, self.k, self.popularity, self.vectors, self.items = targets, k, popularity, vectors, items
         self.rank = np.zeros(len(targets.values), np.int32)  # (targets,) 0 = a miss
         self.shown = {each: np.zeros(items, np.int64) for each in k}
@@ -66,8 +69,9 @@ class Tally:
 
     def of_all_lists(self) -> dict[str, float]:
         """Coverage and Gini, which are properties of all lists together."""
-        coverage = {f"coverage@{k}": lists.coverage(shown) for k, shown in self.shown.items()}
-        return coverage | {f"gini@{k}": lists.gini(shown) for k, shown in self.shown.items()}
+        shown = {k: counts[self.offered] for k, counts in self.shown.items()}
+        coverage = {f"coverage@{k}": lists.coverage(counts) for k, counts in shown.items()}
+        return coverage | {f"gini@{k}": lists.gini(counts) for k, counts in shown.items()}
 
     def answers(self) -> Answers:
         """What the lists looked like."""
@@ -96,7 +100,7 @@ class Tally:
         listed = items != PAD
         length = listed.sum(1)
         last = scores[np.arange(len(items)), np.maximum(length - 1, 0)]
-        self.short += int((length < min(max(self.k), self.items)).sum())
+        self.short += int((length < min(max(self.k), len(self.offered))).sum())
         self.constant += int(((length > 1) & (scores[:, 0] == last)).sum())
         self.not_a_number += int((np.isnan(scores) & listed).any(1).sum())
         if items.shape[1] > self.cut:

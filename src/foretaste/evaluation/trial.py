@@ -105,7 +105,9 @@ class Trial:
             DataError: The model knows other items than the holdout, or its answer is not one list per query.
         """
         self._check_items(name, model)
-        tally = Tally(self.holdout.targets, self.k, self.popularity, self.vectors, len(model.items))
+        tally = Tally(
+            self.holdout.targets, self.k, self.popularity, self.vectors, len(model.items), self.holdout.offered
+        )
         seconds = 0.0
         for start in range(0, len(self.holdout), self.chunk):
             rows = np.arange(start, min(start + self.chunk, len(self.holdout)))

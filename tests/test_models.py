@@ -169,6 +169,21 @@ def test_ease_is_the_closed_form(shop, binary, l2, block, monkeypatch):
     np.testing.assert_allclose(model.score(asked)[:, :14], expected_scores, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_ease_with_powers_is_the_closed_form_of_evened_rows_and_columns(shop, binary):
+    matrix = np.asarray(shop.matrix(binary=binary).toarray(), np.float64)[:, :14]
+    of_users, of_items = matrix.sum(1).clip(1e-12), matrix.sum(0)
+    even = matrix / of_users[:, None] ** 0.25 / of_items**0.4
+    weights = closed_form(even, 30.0 * np.square(even).sum() / np.square(matrix).sum())
+    expected = weights * of_items**0.4 / of_items[:, None] ** 0.4
+    model = EASE(l2=30.0, keep=None, binary=binary, user_power=0.25, item_power=0.4).fit(shop)
+    np.testing.assert_allclose(model._weights.toarray()[:14, :14], expected, rtol=1e-3, atol=1e-5)
+    asked = of_histories([3, 5, 5])
+    worth = None if binary else shop.kinds.weights
+    expected_scores = asked.matrix(15, worth).toarray()[:, :14] @ expected
+    np.testing.assert_allclose(model.score(asked)[:, :14], expected_scores, rtol=1e-3, atol=1e-5)
+
+
 def test_ease_minimises_what_it_says_it_minimises(shop):
     """No small change of B with an empty diagonal makes the objective (eq. 4) smaller."""
     matrix = np.asarray(shop.matrix(binary=True).toarray(), np.float64)[:, :14]

@@ -252,9 +252,31 @@ def test_the_interval_of_users_with_many_queries_is_that_of_resampled_users():
 
 
 def result_of(
-    row, seed, values, *, sizes=None, digest="d", fingerprint="f", data="tiny", rmse=None, commit=None, **training
+    row,
+    seed,
+    values,
+    *,
+    sizes=None,
+    digest="d",
+    fingerprint="f",
+    data="tiny",
+    rmse=None,
+    commit=None,
+    strangers=None,
+    study="sequences",
+    **training,
 ):
-    """A written result with these ranks."""
+    """A written result with these ranks, and of strangers those of so many events."""
+
+    def kept(ranks):
+        return {
+            "what": "rank",
+            "within": 10,
+            "queries": len(ranks),
+            "queries_of_users": None if sizes is None else results.encoded(np.array(sizes)),
+            "values": results.encoded(np.array(ranks)),
+        }
+
     content = {
         "row": row,
         "data": data,
@@ -269,15 +291,10 @@ def result_of(
         "training": {"fit_seconds": 60.0, **training},
         "metrics": {},
         "rating_rmse": rmse,
-        "per_query": {
-            "what": "rank",
-            "within": 10,
-            "queries": len(values),
-            "queries_of_users": None if sizes is None else results.encoded(np.array(sizes)),
-            "values": results.encoded(np.array(values)),
-        },
+        "per_query": kept(values),
+        "strangers": {shown: {"metrics": {}, "per_query": kept(ranks)} for shown, ranks in (strangers or {}).items()},
     }
-    path = results.place_of(rows.read_rows(data), row, seed)
+    path = results.place_of(rows.read_rows(data, study), row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
@@ -343,6 +360,59 @@ def test_claims_are_held_against_what_is_measured(tiny):
     ratios = ours[drawn].mean(1) / theirs[drawn].mean(1) - 1
     assert [found[0].low, found[0].high] == pytest.approx(np.quantile(ratios, [0.025, 0.975]), rel=0.05)
     assert "| far more | `sasrec` over `popular`, ndcg@10 | +" in "\n".join(page.claimed(found))
+
+
+def test_strangers_are_asked_without_a_name_after_their_latest_events(tiny, monkeypatch):
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY + "strangers: [1, 3]\n")
+    asked = []
+    recommend = measure.Model.recommend
+
+    def noted(model, queries, *others, **more):
+        asked.append(queries)
+        return recommend(model, queries, *others, **more)
+
+    monkeypatch.setattr(measure.Model, "recommend", noted)
+    result = run_of("popular")
+    known, *unknown = asked[-3:]
+    assert known.user is not None and known.history.lengths.max() > 3
+    for shown, queries in zip((1, 3), unknown, strict=True):
+        assert queries.user is None and queries.user_features is None
+        assert queries.history.lists() == [history[-shown:] for history in known.history.lists()]
+        found = result.after(shown)
+        assert found.per_query("ndcg@10").mean() == pytest.approx(found.content["metrics"]["ndcg@10"]["mean"], abs=1e-5)
+    assert result.after(2) is None
+
+
+def test_what_strangers_get_stands_in_a_table_of_its_own_with_its_claims(tiny):
+    few = {"words": "far more for strangers", "row": "sasrec", "over": "popular", "metric": "ndcg@10", "gain": 0.5}
+    claim = json.dumps({**few, "strangers": 2})
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(TINY + f"strangers: [1, 2]\nclaims: [{claim}]\n")
+    rng = np.random.default_rng(3)
+    for row, ranks in (("sasrec", [2] * 200), ("popular", rng.integers(0, 11, 200)), ("other", [1] * 200)):
+        result_of(row, 0, [5] * 200, strangers=None if row == "other" else {"1": rng.integers(0, 11, 200), "2": ranks})
+    text = sequences_page.content()
+    assert "| far more for strangers | `sasrec` over `popular`, ndcg@10, strangers after 2 | +" in text
+    assert "| `sasrec` | " in text.split("asked without a name")[1]
+    assert "- After 2: above `popular` (p < .05, Holm): `sasrec`.\n" in text
+    assert "- After 1: above `popular` (p < .05, Holm): none; not above it: `sasrec`.\n" in text
+    assert "`other`" not in text.split("asked without a name")[1]
+
+
+def test_rows_of_another_study_stand_beside_where_they_were_asked_the_same(tiny):
+    (rows.ROWS / "retrieval").mkdir()
+    content = TINY.replace("sasrec: {", "ease: {}\n  twotower: {").replace(", length: 10, layers: 1", "")
+    content = content[: content.index("search:")] + "beside: sequences\n"
+    (rows.ROWS / "retrieval" / "tiny.yaml").write_text(content)
+    result_of("sasrec", 0, [1, 2])
+    result_of("popular", 0, [1, 0])
+    result_of("ease", 0, [1, 3], study="retrieval")
+    here = rows.read_rows("tiny", "retrieval")
+    found = results.read_results(here)
+    assert {row: seeds[0].study for row, seeds in found.items()} == {"ease": "retrieval", "sasrec": "sequences"}
+    assert "`sasrec` is of [results-sequences.md](results-sequences.md)." in page.section(here, found)
+    result_of("ease", 0, [1, 3], study="retrieval", digest="other")
+    with pytest.raises(ValueError, match="tiny: sequences were not judged on the same queries"):
+        results.read_results(here)
 
 
 def test_the_queries_of_a_user_change_sign_together(tiny):

@@ -85,10 +85,22 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         "rating_rmse": rounded(rating_error(model, loaded.data, trial.holdout, run.log)),
         "recommend_seconds": entry.recommend_seconds,
         "per_query": kept_of_queries(entry, trial, rows.ranked_by),
+        "strangers": {str(shown): _asked_by_strangers(rows, row, model, trial, shown) for shown in rows.strangers},
     }
     write_result(path, content)
     forget(work)
     return path
+
+
+def _asked_by_strangers(rows: Rows, row: str, model: Model, trial: Trial, shown: int) -> dict[str, Any]:
+    """The same targets, asked without a name after so many of the latest events; these alone are hidden."""
+    history = trial.holdout.queries.history
+    latest = np.arange(len(history.values)) >= history.offsets[1:][history.row_of_value()] - shown
+    queries = replace(trial.holdout.queries.where(latest), user=None, user_features=None)
+    asked = replace(trial, holdout=replace(trial.holdout, queries=queries))
+    entry = asked.entry(f"{row}, asked by strangers after {shown} events", model)
+    # By the queries of people known, so that both are resampled alike.
+    return {"metrics": _metrics(entry), "per_query": kept_of_queries(entry, trial, rows.ranked_by)}
 
 
 def forget(work: Path) -> None:

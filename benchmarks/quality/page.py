@@ -8,7 +8,7 @@ import numpy as np
 
 from foretaste.evaluation.checks import p_in_words
 from foretaste.evaluation.intervals import Interval
-from quality.results import RESULTS, Result, read_results
+from quality.results import RESULTS, Result, of_strangers, read_results
 from quality.rows import BEST, RETRIEVAL, SEQUENCES, Reach, Rows, names, read_rows
 from quality.standings import Gain, Pair, Standing, gains, pairs, standings
 
@@ -38,7 +38,8 @@ def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
     if absent:
         found.append("Not measured yet: " + ", ".join(f"`{row}`" for row in absent) + ".")
     found += [f"Tried: {each}" for each in rows.tried]
-    return "\n".join([*lines, *(f"- {each}" for each in found), "", *claimed(gains(rows, ranked))])
+    further = [*claimed(gains(rows, ranked)), *strangers(rows, results)]
+    return "\n".join([*lines, *(f"- {each}" for each in found), "", *further])
 
 
 def claimed(found: Sequence[Gain]) -> list[str]:
@@ -49,10 +50,45 @@ def claimed(found: Sequence[Gain]) -> list[str]:
     for each in found:
         claim = each.claim
         share = f"{each.share:+.1%} [{each.low:+.1%}, {each.high:+.1%}]"
-        lines.append(
-            f"| {claim.words} | `{claim.row}` over `{claim.over}`, {claim.metric} | {share} | {each.verdict} |"
-        )
+        asked = "" if claim.strangers is None else f", strangers after {claim.strangers}"
+        what = f"`{claim.row}` over `{claim.over}`, {claim.metric}{asked}"
+        lines.append(f"| {claim.words} | {what} | {share} | {each.verdict} |")
     return [*lines, ""]
+
+
+def strangers(rows: Rows, results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """What people whom nobody knows are answered after a few events, and whether that is above the baseline."""
+    asked = {shown: of_strangers(results, shown) for shown in rows.strangers}
+    asked = {shown: found for shown, found in asked.items() if found}
+    if not asked:
+        return []
+    ranked = {shown: standings(rows, found) for shown, found in asked.items()}
+    lines = [
+        "The same targets, asked without a name after so many of the latest events (they were trained on with all "
+        f"others before the target; only they are hidden): {rows.ranked_by}.",
+        "",
+        "| model | " + " | ".join(map(str, ranked)) + " |",
+        "|" + "---|" * (1 + len(ranked)),
+    ]
+    for row in [each.row for each in next(iter(ranked.values()))]:
+        values = [next(each for each in found if each.row == row).metrics[rows.ranked_by] for found in ranked.values()]
+        lines.append(f"| `{row}` | " + " | ".join(map(with_interval, values)) + " |")
+    lines.append("")
+    for shown, found in ranked.items():
+        lines.append(f"- After {shown}: {_over_baseline(rows, found)}")
+    return [*lines, ""]
+
+
+def _over_baseline(rows: Rows, ranked: Sequence[Standing]) -> str:
+    others = [each.row for each in ranked if each.row != rows.baseline]
+    if len(others) == len(ranked):
+        return f"`{rows.baseline}`, above which all others are to be, was not asked."
+    asked = rows.model_copy(update={"pairs": tuple((row, rows.baseline) for row in others)})
+    found = [each for each in pairs(asked, ranked) if rows.baseline in (each.ahead, each.behind)]
+    above = [each.ahead for each in found if each.behind == rows.baseline and each.p_holm < 0.05]
+    rest = [row for row in others if row not in above]
+    told = f"above `{rows.baseline}` (p < .05, Holm): " + (", ".join(f"`{row}`" for row in above) or "none")
+    return told + (f"; not above it: {', '.join(f'`{row}`' for row in rest)}." if rest else ".")
 
 
 def about(rows: Rows, result: Result) -> Iterator[str]:
@@ -163,7 +199,10 @@ def compared(pair: Pair, ranked: Sequence[Standing], metric: str) -> str:
 def changed(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
     """Rows whose results are of other settings than stand in the rows today."""
     for each in ranked:
-        if each.row not in rows.recipe.models:
+        study = each.results[0].study
+        if study != rows.study:
+            yield f"`{each.row}` is of [results-{study}.md](results-{study}.md)."
+        elif each.row not in rows.recipe.models:
             yield f"`{each.row}` is no longer among the rows; its settings are in its results."
         elif each.results[0].content["fingerprint"] != rows.fingerprint(each.row):
             yield f"`{each.row}` was measured with other settings than those in the rows; they are in its results."

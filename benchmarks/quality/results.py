@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foretaste.evaluation import Entry, Trial
 from foretaste.evaluation.metrics import METRICS, measured
 from foretaste.ragged import Ragged
-from quality.rows import Rows
+from quality.rows import Rows, read_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 ENCODING = "unsigned 16-bit integers, little-endian, zlib, base64"
@@ -35,10 +35,19 @@ class Result:
         return str(self.content["row"])
 
     @property
+    def study(self) -> str:
+        return self.path.parents[1].name
+
+    @property
     def sizes(self) -> NDArray[np.int64] | None:
         """(users,) how many queries each user asks, one user after the other; None where everybody asks once."""
         kept = self.content["per_query"]["queries_of_users"]
         return None if kept is None else decoded(kept).astype(np.int64)
+
+    def after(self, shown: int) -> "Result | None":
+        """What strangers were answered after so many events; None where that was not asked."""
+        found = self.content.get("strangers", {}).get(str(shown))
+        return None if found is None else Result(self.path, {**self.content, **found})
 
     def per_query(self, metric: str) -> NDArray[np.float64] | None:
         """(queries,) the values of a metric; None where they do not follow from what is kept."""
@@ -80,7 +89,18 @@ def read_results(of: Rows) -> dict[str, list[Result]]:
         rows.setdefault(result.row, []).append(result)
     for row, results in rows.items():
         _check_equal(results, "fingerprint", None, f"{of.name}: the seeds of {row} have different settings")
+    if of.beside is not None:
+        others = read_results(read_rows(of.name, of.beside))
+        rows |= {row: results for row, results in others.items() if row not in of.recipe.models}
+        every = [each for results in rows.values() for each in results]
+        _check_equal(every, "protocol", "digest", f"{of.name}: {of.beside} were not judged on the same queries")
     return rows
+
+
+def of_strangers(results: Mapping[str, Sequence[Result]], shown: int) -> dict[str, list[Result]]:
+    """Row -> what each seed answered strangers after so many events; without rows that were not asked so."""
+    found = {row: [each.after(shown) for each in seeds] for row, seeds in results.items()}
+    return {row: [each for each in seeds if each] for row, seeds in found.items() if all(seeds)}
 
 
 def kept_of_queries(entry: Entry, trial: Trial, ranked_by: str) -> dict[str, Any]:

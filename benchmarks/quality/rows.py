@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from foretaste.errors import UnknownName
 from foretaste.recipe import Recipe, validated, with_overrides
@@ -39,6 +39,7 @@ class Claim(BaseModel):
     over: str
     metric: str
     gain: float  # the least that is claimed, as a share: 0.2 = a fifth more
+    strangers: PositiveInt | None = None  # after so many events of strangers; None: of the people of the test
 
 
 class Range(BaseModel):
@@ -69,6 +70,12 @@ class Rows(BaseModel):
     """Rows to compare beside the best and the second."""
     claims: tuple[Claim, ...] = ()
     """What is claimed of the models, to be held against what is measured here."""
+    strangers: tuple[PositiveInt, ...] = ()
+    """The test is also asked by nobody in particular, after so many of the latest events of each history."""
+    baseline: str = "popular"
+    """The row that every other is to be above for strangers."""
+    beside: str | None = None
+    """The study whose results for the same data stand in the table too, where this one has no such row."""
     tried: tuple[str, ...] = ()
     """What was tried towards what is not reached, and what came of it; sentences."""
     search_split: Annotated[SplitSettings, Field(discriminator="kind")] | None = None

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.evaluation.intervals import Interval, bootstrap, holm, paired_test
-from quality.results import Result
+from quality.results import Result, of_strangers
 from quality.rows import Claim, Rows
 
 SEED = 0  # of resampling and of sign flips
@@ -89,8 +89,11 @@ def gains(rows: Rows, ranked: Sequence[Standing]) -> list[Gain]:
 
     The interval resamples users, of whom the ratio of two means has these terms to first order.
     """
-    seeds, found = {each.row: each.results for each in ranked}, []
+    found = []
     for claim in rows.claims:
+        seeds: Mapping[str, Sequence[Result]] = {each.row: each.results for each in ranked}
+        if claim.strangers is not None:
+            seeds = of_strangers(seeds, claim.strangers)
         pair = [seeds.get(claim.row, ()), seeds.get(claim.over, ())]
         if not all(of and of[0].per_query(claim.metric) is not None for of in pair):
             continue

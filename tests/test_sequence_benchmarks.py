@@ -409,7 +409,7 @@ def test_rows_of_another_study_stand_beside_where_they_were_asked_the_same(tiny)
     here = rows.read_rows("tiny", "retrieval")
     found = results.read_results(here)
     assert {row: seeds[0].study for row, seeds in found.items()} == {"ease": "retrieval", "sasrec": "sequences"}
-    assert "`sasrec` is of [results-sequences.md](results-sequences.md)." in page.section(here, found)
+    assert "`sasrec`: measured for [results-sequences.md](results-sequences.md)." in page.section(here, found)
     result_of("ease", 0, [1, 3], study="retrieval", digest="other")
     with pytest.raises(ValueError, match="tiny: sequences were not judged on the same queries"):
         results.read_results(here)

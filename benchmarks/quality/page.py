@@ -198,11 +198,14 @@ def compared(pair: Pair, ranked: Sequence[Standing], metric: str) -> str:
 
 def changed(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:
     """Rows whose results are of other settings than stand in the rows today."""
+    others = [each.row for each in ranked if each.results[0].study != rows.study]
+    if others:
+        place = f"[results-{rows.beside}.md](results-{rows.beside}.md)"
+        yield f"{', '.join(f'`{row}`' for row in others)}: measured for {place}."
     for each in ranked:
-        study = each.results[0].study
-        if study != rows.study:
-            yield f"`{each.row}` is of [results-{study}.md](results-{study}.md)."
-        elif each.row not in rows.recipe.models:
+        if each.row in others:
+            continue
+        if each.row not in rows.recipe.models:
             yield f"`{each.row}` is no longer among the rows; its settings are in its results."
         elif each.results[0].content["fingerprint"] != rows.fingerprint(each.row):
             yield f"`{each.row}` was measured with other settings than those in the rows; they are in its results."

@@ -60,7 +60,7 @@ SETTING_NAMES = {
     "recentpopular": {"window_days", "half_life_days"},
     "categorypopular": {"item_columns", "seed"},
     "textsimilarity": {"by", "encoder", "text_columns"},
-    "itemknn": {"neighbors", "weighting", "damping", "binary", "bm25_k1", "bm25_b"},
+    "itemknn": {"user_power", "item_power", "neighbors", "weighting", "damping", "binary", "bm25_k1", "bm25_b"},
     "ease": {"l2", "keep", "binary", "memory_gib", "user_power", "item_power"},
     "als": {"dim", "regularization", "alpha", "epochs", "binary"},
     "hybrid": {"models", "normalization", "weights"},

@@ -88,12 +88,13 @@ def likeness(matrix, settings) -> np.ndarray:
                 weighted[user, item] = count * (settings.bm25_k1 + 1) / (count + settings.bm25_k1 * norm)
     if settings.weighting != "cosine":
         weighted = weighted * (np.log((there.sum() + 1) / (met_by + 1)) + 1)
+    weighted = weighted / np.maximum(weighted.sum(1, keepdims=True), 1e-12) ** settings.user_power
     out = np.zeros((items, items))
     for j in range(items):
         for i in range(items):
             product = weighted[:, i] @ weighted[:, j]
             if i != j and product > 0:
-                size = np.linalg.norm(weighted[:, i]) * np.linalg.norm(weighted[:, j])
+                size = np.linalg.norm(weighted[:, i]) * np.linalg.norm(weighted[:, j]) ** (2 * settings.item_power)
                 out[i, j] = product / (size + settings.damping)
         out[np.argsort(-out[:, j], kind="stable")[settings.neighbors :], j] = 0
     return out
@@ -103,9 +104,10 @@ def likeness(matrix, settings) -> np.ndarray:
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize(("neighbors", "damping"), [(3, 10.0), (100, 0.0)])
 @pytest.mark.parametrize("block", [1, 60, 10**9])
-def test_itemknn_is_the_dense_computation(shop, monkeypatch, weighting, binary, neighbors, damping, block):
+@pytest.mark.parametrize("powers", [{}, {"user_power": 0.4, "item_power": 0.2}], ids=["cosine", "powers"])
+def test_itemknn_is_the_dense_computation(shop, monkeypatch, weighting, binary, neighbors, damping, block, powers):
     monkeypatch.setattr(itemknn, "BLOCK_ENTRIES", block)
-    settings = ItemKNN(neighbors=neighbors, weighting=weighting, damping=damping, binary=binary)
+    settings = ItemKNN(neighbors=neighbors, weighting=weighting, damping=damping, binary=binary, **powers)
     data = replace(shop.where(np.arange(len(shop)) < 300), kinds=EventKinds(shop.kinds.names, (1.0, 3.3, 5.7)))
     matrix = np.asarray(data.matrix(binary=binary).toarray(), np.float64)
     expected = likeness(matrix, settings)

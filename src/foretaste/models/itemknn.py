@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix, diags_array
 
 from foretaste.dataset import Dataset
@@ -23,8 +23,10 @@ class ItemKNN(Settings):
     Likeness is the cosine of the items' columns in the (user, item) matrix, damped so that two items which share
     a single user are not taken for twins:
 
-        s(i, j) = <x_i, x_j> / (|x_i| |x_j| + damping)
+        s(i, j) = <x_i, x_j> / (|x_i| |x_j|^(2 b) + damping)
 
+    With b = 1/2 that is the cosine. Below it, items that many have met are worth more as answers, as in section 4.1.2
+    of the paper, whose alpha is b and whose i is not under the root; its rows of unit length are user_power = 1/2.
     Columns are first weighted: plain, by TF-IDF, or by BM25 as in Robertson, Zaragoza, "The Probabilistic Relevance
     Framework", 2009, eq. 3.15, with users as documents and items as terms.
     Differs from the paper: no normalisation of each item's neighbours to unit sum.
@@ -33,6 +35,10 @@ class ItemKNN(Settings):
     neighbors: PositiveInt = 100
     weighting: Literal["cosine", "tfidf", "bm25"] = "cosine"
     damping: NonNegativeFloat = 10.0
+    user_power: float = Field(default=0.0, ge=0, le=1)
+    """What a user says is first divided by the sum of their row to this power: who met much says less of each."""
+    item_power: float = Field(default=0.5, ge=0, le=1)
+    """b: how far popularity is taken out of the likeness of what is recommended."""
     binary: bool = True
     """Count each user once per item; otherwise events add up by their kinds' weights."""
     bm25_k1: PositiveFloat = 1.2
@@ -40,7 +46,10 @@ class ItemKNN(Settings):
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "ItemKNNModel":
         matrix = self._weighted(train.matrix(binary=self.binary))
-        return ItemKNNModel(self, About.of(train), _neighbours(matrix, self.neighbors, self.damping, run))
+        if self.user_power:
+            of_users = np.asarray(matrix.sum(axis=1)).ravel().clip(min=1e-12)
+            matrix = csr_matrix(diags_array(of_users**-self.user_power) @ matrix).astype(np.float32)
+        return ItemKNNModel(self, About.of(train), _neighbours(matrix, self, run))
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "ItemKNNModel":
         shape = (len(about.items), len(about.items))
@@ -81,7 +90,7 @@ class ItemKNNModel(ScoringModel):
         return csr_matrix(queries.matrix(len(self.items), worth) @ self._likeness)
 
     def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
-        """By the damped cosine, among the nearest neighbours."""
+        """By the damped likeness, among the nearest neighbours."""
         import torch
 
         index = self._known(items)
@@ -92,7 +101,7 @@ class ItemKNNModel(ScoringModel):
         return similar(self, index, torch.from_numpy(scores), k, None)
 
 
-def _neighbours(matrix: csr_matrix, neighbors: int, damping: float, run: Run) -> csr_matrix:
+def _neighbours(matrix: csr_matrix, settings: ItemKNN, run: Run) -> csr_matrix:
     """(items, items) column j holds the likeness of item j to its nearest neighbours.
 
     Items are taken in blocks whose product stays small, so memory is bounded by the result and not by the
@@ -101,13 +110,14 @@ def _neighbours(matrix: csr_matrix, neighbors: int, damping: float, run: Run) ->
     columns = matrix.tocsc()
     rows = matrix.tocsr()
     norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel())
+    others = norms if settings.item_power == 0.5 else norms ** (2 * settings.item_power)  # of what is recommended
     blocks: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
     for start, end in _blocks(rows, columns):
         product = csr_matrix(columns[:, start:end].T @ rows)  # (block, items)
         item = np.repeat(np.arange(start, end), np.diff(product.indptr))
-        product.data /= norms[item] * norms[product.indices] + damping
+        product.data /= others[item] * norms[product.indices] + settings.damping
         product.data[product.indices == item] = 0
-        blocks.append(_strongest(product, neighbors))
+        blocks.append(_strongest(product, settings.neighbors))
         if run.progress:
             run.progress("itemknn", end, matrix.shape[1], "items")
     lengths = np.concatenate([block[0] for block in blocks])

@@ -281,7 +281,7 @@ class GraphSAGENet(nn.Module):
         vectors = nn.functional.embedding(needed, self.items.weight)
         if isinstance(self.items, FeaturedItems) and forgotten is not None:
             vectors = vectors * ~forgotten[needed].unsqueeze(1)
-            vectors = vectors + nn.functional.embedding(needed, self.items.said())
+            vectors = vectors + self.items.said(needed)
         return vectors, there.cumsum(0) - 1
 
 

@@ -194,13 +194,13 @@ class SBERTTwoTowerNet(TwoTowerNet):
 
     def inputs(self, items: Tensor) -> Tensor:
         """(n, 2 dim) as the base has it; by chance an item is known by what is said of it alone."""
-        said, texts, described = self._said(), self._texts_read(items), self._described()[items]
+        texts, described = self._texts_read(items), self._described()[items]
         # An item of which nothing is said keeps its own: of nothing, nothing is learned.
         kept = torch.rand(len(items), device=items.device) >= self.settings.item_forgetting
         kept |= ~described & ~_written(texts)
         kinds, there = self._kinds(
             nn.functional.embedding(items, self.items.weight),
-            None if said is None else nn.functional.embedding(items, said),
+            self._said(items),
             texts,
             self.met[items] & kept,
             described,
@@ -213,7 +213,7 @@ class SBERTTwoTowerNet(TwoTowerNet):
 
     def all_kinds(self) -> tuple[Tensor, Tensor]:
         """(items, 3, dim) what is known of all items, of each kind, and (items, 3) whether it is."""
-        return self._kinds(self.items.weight, self._said(), self.texts, self.met, self._described())
+        return self._kinds(self.items.weight, self._said(None), self.texts, self.met, self._described())
 
     def item_side(self, inputs: Tensor) -> Tensor:
         return super().item_side(inputs[:, : self.settings.dim])
@@ -240,8 +240,8 @@ class SBERTTwoTowerNet(TwoTowerNet):
         there = torch.stack([own_there, described, written], 1)
         return kinds * there.unsqueeze(-1), there
 
-    def _said(self) -> Tensor | None:
-        return self.items.said() if isinstance(self.items, FeaturedItems) else None
+    def _said(self, items: Tensor | None) -> Tensor | None:
+        return self.items.said(items) if isinstance(self.items, FeaturedItems) else None
 
     def _described(self) -> Tensor:
         """(items,) bool."""

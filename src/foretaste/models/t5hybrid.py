@@ -234,7 +234,7 @@ class T5HybridNet(TwoTowerNet):
         kinds, there = self.projected(self.texts[items].float())
         if not isinstance(self.items, FeaturedItems):
             return kinds, there
-        said = nn.functional.embedding(items, self.items.said()).to(kinds.dtype)
+        said = self.items.said(items).to(kinds.dtype)
         kinds, there = torch.cat([kinds, said[:, None]], 1), torch.cat([there, self.items.described[items, None]], 1)
         return kinds * there.unsqueeze(-1), there
 

@@ -249,7 +249,7 @@ class TwoTowerNet(nn.Module):
             return torch.as_tensor(self.items(items))
         known = torch.rand(len(items), 1, device=items.device) >= self.settings.item_forgetting
         known |= ~self.items.described[items].unsqueeze(1)  # of which nothing is said: of nothing, nothing is learned
-        said = nn.functional.embedding(items, self.items.said())
+        said = self.items.said(items)
         return said + nn.functional.embedding(items, self.items.weight) * known.to(said.dtype)
 
     def log_odds(self, items: Tensor, pairs: int, drawn: int, hard: Tensor) -> Tensor:

@@ -14,19 +14,27 @@ from foretaste.dataset import Dataset
 from foretaste.history_pairs import HistoryPairBatches
 from foretaste.models import GraphSAGE, SBERTTwoTower, T5Hybrid, TwoTower
 from foretaste.models.graphsage import GraphSAGENet
-from foretaste.models.sberttwotower import SBERTTwoTowerNet
-from foretaste.models.t5hybrid import T5HybridNet
-from foretaste.models.twotower import TwoTowerNet
+from foretaste.models.sberttwotower import SBERTTwoTowerModel, SBERTTwoTowerNet
+from foretaste.models.t5hybrid import T5HybridModel, T5HybridNet
+from foretaste.models.twotower import TwoTowerModel, TwoTowerNet
 from foretaste.nets.rows import rows_taken
 from foretaste.nets.sage import MeetingGraph
 from foretaste.pairs import PairBatches
+from foretaste.query import Queries
 from foretaste.ragged import Ragged
 from foretaste.recommender import About
+from foretaste.run import Run
 from foretaste.side_inputs import UserColumns
+from foretaste.t5_encoder import T5Encoder
 
 ITEMS, USERS, PAIRS = 3000, 40, 16
 SMALL = {"dim": 8, "negatives": 8, "item_features": True}
 NOBODY = UserColumns({})
+RUN = Run(seed=1, device="cpu", precision="fp32")
+
+
+def unread(*parts) -> T5HybridModel:
+    return T5HybridModel(*parts, T5Encoder("./none"))  # nothing new is read
 
 
 def shelves() -> Dataset:
@@ -39,17 +47,32 @@ def shelves() -> Dataset:
     return replace(train, catalog=Catalog(table, Table(USERS)))
 
 
-def towers(settings: TwoTower, net: type[TwoTowerNet], *texts: np.ndarray) -> Callable[[Dataset], Callable]:
-    """From a log to a function that takes a step."""
+TOWERS = {
+    "twotower": (TwoTower(**SMALL), TwoTowerNet, TwoTowerModel, ()),
+    "sberttwotower": (SBERTTwoTower(**SMALL), SBERTTwoTowerNet, SBERTTwoTowerModel, (np.ones((ITEMS, 4)),)),
+    "t5hybrid": (T5Hybrid(**SMALL), T5HybridNet, unread, (np.ones((ITEMS, 4, 4)),)),
+}
 
-    def step_of(train: Dataset) -> Callable:
-        about, counts = About.of(train), np.bincount(train.item)
-        made = net(settings, about, USERS, NOBODY, counts, *texts)
-        codes, rng = np.empty((USERS, 0), np.int64), np.random.default_rng(0)
-        batch = HistoryPairBatches(settings, train, settings._pairs(train), codes, PAIRS, None, rng)[0]
-        return lambda: made.losses(batch)
 
-    return step_of
+def towers(name: str, train: Dataset) -> TwoTowerModel:
+    """Of a name, with the weights of the start and texts that are all the same."""
+    settings, net, model, texts = TOWERS[name]
+    about = About.of(train)
+    torch.manual_seed(0)
+    made = net(settings, about, USERS, NOBODY, np.bincount(train.item), *texts)
+    for each in made.parameters():
+        nn.init.normal_(each)
+    return model(settings, about, made.eval(), RUN, NOBODY, train.users)
+
+
+def step(name: str, train: Dataset) -> Callable:
+    """What takes a step."""
+    if name == "graphsage":
+        return graph(train)
+    settings, net = TOWERS[name][0], towers(name, train).net.train()
+    codes, rng = np.empty((USERS, 0), np.int64), np.random.default_rng(0)
+    batch = HistoryPairBatches(settings, train, settings._pairs(train), codes, PAIRS, None, rng)[0]
+    return lambda: net.losses(batch)
 
 
 def graph(train: Dataset) -> Callable:
@@ -60,12 +83,17 @@ def graph(train: Dataset) -> Callable:
     return lambda: made.losses(batch)
 
 
-STEPS = {
-    "twotower": towers(TwoTower(**SMALL), TwoTowerNet),
-    "sberttwotower": towers(SBERTTwoTower(**SMALL), SBERTTwoTowerNet, np.ones((ITEMS, 4))),
-    "t5hybrid": towers(T5Hybrid(**SMALL), T5HybridNet, np.ones((ITEMS, 4, 4))),
-    "graphsage": graph,
-}
+@pytest.fixture
+def read(monkeypatch) -> list[int]:
+    """How many codes of a catalogue were looked up, time after time."""
+    counts, bag = [], nn.functional.embedding_bag
+
+    def counted(codes, *more, **options):
+        counts.append(len(codes))
+        return bag(codes, *more, **options)
+
+    monkeypatch.setattr(nn.functional, "embedding_bag", counted)
+    return counts
 
 
 def test_rows_taken_are_those_of_ragged():
@@ -76,14 +104,32 @@ def test_rows_taken_are_those_of_ragged():
     assert [each.tolist() for each in nothing] == [[], [0]]
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_a_step_looks_up_what_is_said_of_the_items_of_its_batch_alone(name, monkeypatch):
-    step, read, bag = STEPS[name](shelves()), [], nn.functional.embedding_bag
-
-    def counted(codes, *more, **options):
-        read.append(len(codes))
-        return bag(codes, *more, **options)
-
-    monkeypatch.setattr(nn.functional, "embedding_bag", counted)
-    assert all(torch.isfinite(each) for each in step().values())
+@pytest.mark.parametrize("name", [*TOWERS, "graphsage"])
+def test_a_step_looks_up_what_is_said_of_the_items_of_its_batch_alone(name, read):
+    losses = step(name, shelves())()
+    assert all(torch.isfinite(each) for each in losses.values())
     assert 0 < max(read) < 2 * ITEMS / 4  # of two names each
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_query_puts_the_items_of_its_history_through_and_no_others(name, read):
+    model = towers(name, shelves())
+    few = Queries(Ragged.from_lists([[5, 10, 10], [], [20, 5]]))
+    alone = model.query_vectors(few)
+    assert max(read) == 2 * 3  # items, of two names each
+    many = Queries(Ragged.from_lists([[5, 10, 10], [], [20, 5], *([each] for each in range(0, ITEMS, 3))]))
+    np.testing.assert_allclose(alone, model.query_vectors(many)[:3], rtol=1e-5, atol=1e-6)
+    assert np.isnan(alone[1]).all() and not np.isnan(alone[[0, 2]]).any()
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_vectors_of_all_items_are_worked_out_once_for_all_queries(name, read):
+    model = towers(name, shelves())
+    first = model.recommend([[5, 10]], 5)
+    read.clear()
+    assert model.recommend([[5, 10]], 5).lists() == first.lists()
+    assert max(read) == 2 * 2
+    with torch.no_grad():
+        model.net.items.weight.neg_()
+    model.calibrate()  # the weights have changed
+    assert not np.allclose(model.recommend([[5, 10]], 5).scores, first.scores)

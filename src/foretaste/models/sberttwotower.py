@@ -20,7 +20,6 @@ from foretaste.models.twotower import COLUMNS, NET, USERS, TwoTower, TwoTowerMod
 from foretaste.nets.attention import check_heads
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.modalities import Modalities
-from foretaste.nets.towers import mean_of_rows
 from foretaste.optimizers import learn_slower
 from foretaste.query import Queries
 from foretaste.ragged import PAD
@@ -207,13 +206,14 @@ class SBERTTwoTowerNet(TwoTowerNet):
         )
         return torch.cat([self.item_kinds(kinds, there), kinds[:, 2]], 1)
 
-    def all_inputs(self) -> Tensor:
-        kinds, there = self.all_kinds()
+    def _whole(self, items: Tensor) -> Tensor:
+        kinds, there = self.kinds_of_items(items)
         return torch.cat([self.item_kinds(kinds, there), kinds[:, 2]], 1)
 
-    def all_kinds(self) -> tuple[Tensor, Tensor]:
-        """(items, 3, dim) what is known of all items, of each kind, and (items, 3) whether it is."""
-        return self._kinds(self.items.weight, self._said(None), self.texts, self.met, self._described())
+    def kinds_of_items(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, dim) what is known of some items, of each kind, and (n, 3) whether it is."""
+        own = nn.functional.embedding(items, self.items.weight)
+        return self._kinds(own, self._said(items), self.texts[items], self.met[items], self._described()[items])
 
     def item_side(self, inputs: Tensor) -> Tensor:
         return super().item_side(inputs[:, : self.settings.dim])
@@ -240,7 +240,7 @@ class SBERTTwoTowerNet(TwoTowerNet):
         there = torch.stack([own_there, described, written], 1)
         return kinds * there.unsqueeze(-1), there
 
-    def _said(self, items: Tensor | None) -> Tensor | None:
+    def _said(self, items: Tensor) -> Tensor | None:
         return self.items.said(items) if isinstance(self.items, FeaturedItems) else None
 
     def _described(self) -> Tensor:
@@ -302,6 +302,7 @@ class SBERTTwoTowerModel(TwoTowerModel):
     net: SBERTTwoTowerNet
 
     def calibrate(self) -> None:
+        super().calibrate()
         self.net.reread()
 
     def knows_new_items(self) -> bool:
@@ -359,11 +360,9 @@ class SBERTTwoTowerModel(TwoTowerModel):
         asked, index = self.ask(queries).queries, self._known(items).astype(np.int64)
         history, device = self._readable(asked).history.last(self.settings.length), device_of(self._run)
         with self._answering():
-            kinds, there = (each[torch.from_numpy(index).to(device)] for each in self.net.all_kinds())
-            of_items = self.net.item_kinds.weights(kinds, there)
-            arrays = (history.values.astype(np.int64), history.offsets, history.lengths > 0)
-            read, offsets, met = (torch.from_numpy(each).to(device) for each in arrays)
-            pooled, people = mean_of_rows(self.net.all_inputs(), read, offsets), self.people(asked).to(device)
+            of_items = self.net.item_kinds.weights(*self.net.kinds_of_items(torch.from_numpy(index).to(device)))
+            pooled, people = self._means(*self._read(history)), self.people(asked).to(device)
+            met = torch.from_numpy(history.lengths > 0).to(device)
             of_people = self.net.person_kinds.weights(*self.net.kinds_of_people(pooled, met, met, people))
         similar = self.query_vectors(asked) @ self.item_vectors()[index].T
         shares = [each.cpu().numpy() for each in (*of_items, *of_people)]

@@ -40,7 +40,6 @@ ASPECTS = {
 FEATURES = "features"  # what is pooled beside the aspects
 TEXTS, T5 = "texts", "t5"
 FLATTEST = 0.01  # of the mean variance of all numbers of a vector: what varies less is not blown up as much
-READ_TOGETHER = 4096  # items, when all are computed
 WIDTH = 512  # of t5-small
 
 
@@ -222,12 +221,9 @@ class T5HybridNet(TwoTowerNet):
         own = nn.functional.embedding(items, self.items.weight)
         return self.fused(own, self.met[items] & kept, kinds, there)
 
-    def all_inputs(self) -> Tensor:
-        every = torch.arange(len(self.met), device=self.met.device)
-        parts = [every[start : start + READ_TOGETHER] for start in range(0, len(every), READ_TOGETHER)]
-        return torch.cat(
-            [self.fused(self.items.weight[part], self.met[part], *self.content_of(part)) for part in parts]
-        )
+    def _whole(self, items: Tensor) -> Tensor:
+        own = nn.functional.embedding(items, self.items.weight)
+        return self.fused(own, self.met[items], *self.content_of(items))
 
     def content_of(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """(n, kinds, dim) what is said of some items, of each kind, and (n, kinds) whether it is."""

@@ -10,6 +10,7 @@ import torch
 from foretaste import load
 from foretaste.catalog import Catalog, Table, Text
 from foretaste.dataset import Dataset
+from foretaste.encoders import cache_folder
 from foretaste.errors import ConfigError, MissingData
 from foretaste.models import SBERTTwoTower
 from foretaste.nets.modalities import Modalities
@@ -74,6 +75,18 @@ def test_people_are_known_by_what_is_written_about_them_though_training_had_none
     assert set(found[1].tolist()) <= {5, 6, 7, 8, 9, 11}
     with pytest.raises(ConfigError, match="2 texts are about 1 people"):
         model.told(histories([0]), ["a", "b"])
+
+
+def test_of_what_is_said_in_queries_nothing_is_kept(model):
+    def kept():
+        return {path: path.stat().st_size for path in cache_folder().rglob("*")}
+
+    before = kept()
+    model.recommend(model.told(histories([0]), "has been ill and is in need of light meals"), 3)
+    model.score_texts(histories([0]), ["a book that nobody is to know of yet"])
+    assert kept() == before
+    model.with_items(pl.DataFrame({"item_id": [70], "title": ["a book that is here to stay"]}), log=silent)
+    assert len(kept()) == len(before) + 1
 
 
 def test_what_is_written_of_people_is_learned_from():

@@ -312,7 +312,7 @@ class SBERTTwoTowerModel(TwoTowerModel):
         """The texts of the new items are encoded."""
         fresh = np.arange(len(self.items), len(items))
         met = np.pad(self.about.met, (0, len(fresh)))
-        texts = self._encoded(row_texts(catalog, self.settings.text_columns, met=met)[len(self.items) :])
+        texts = self._encoded(row_texts(catalog, self.settings.text_columns, met=met)[len(self.items) :], keep=True)
         model = super()._with_rows(items, catalog)
         model.net.texts[torch.from_numpy(fresh)] = torch.from_numpy(texts.astype(np.float16))
         model._answerable = model._known_items()
@@ -374,9 +374,9 @@ class SBERTTwoTowerModel(TwoTowerModel):
             return people
         return replace(people, texts=torch.from_numpy(self._encoded(row_texts(table, list(table.of_kind("text"))))))
 
-    def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(texts, width); NaN for an empty one."""
-        return self._encoder.encode(texts) if self.net.encoder is None else self.net.encoder.encode(texts)
+    def _encoded(self, texts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
+        """(texts, width); NaN for an empty one. What stands in queries is nobody's to keep."""
+        return self._encoder.encode(texts, keep=keep) if self.net.encoder is None else self.net.encoder.encode(texts)
 
     @cached_property
     def _encoder(self) -> TextEncoder:

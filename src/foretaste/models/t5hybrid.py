@@ -322,7 +322,7 @@ class T5HybridModel(TwoTowerModel):
         """The texts of the new items are read."""
         fresh = np.arange(len(self.items), len(items))
         met = np.pad(self.about.met, (0, len(fresh)))
-        vectors = self._vectors([texts[len(self.items) :] for texts in self.settings.written(catalog, met)])
+        vectors = self._vectors([texts[len(self.items) :] for texts in self.settings.written(catalog, met)], keep=True)
         model = super()._with_rows(items, catalog)
         texts = model.net.even(torch.from_numpy(vectors).to(model.net.center.device)).half()
         model.net.texts[torch.from_numpy(fresh).to(texts.device)] = texts
@@ -365,16 +365,18 @@ class T5HybridModel(TwoTowerModel):
         weights, attention, gates = (each.float().cpu().numpy() for each in shares)
         return AspectReasons(similar, weights, attention, gates, self.net.kinds)
 
-    def _vectors(self, written: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    def _vectors(self, written: Sequence[Sequence[str]], *, keep: bool = False) -> NDArray[np.float32]:
         """(texts, aspects, width) of what is written, aspect by aspect; the encoder is not needed for nothing."""
         if any(map(any, written)):
-            return vectors_of(self.encoder, written, self._run)
+            return vectors_of(self.encoder, written, self._run, keep=keep)
         return np.full((len(written[0]), *self.net.center.shape), np.nan, np.float32)
 
 
-def vectors_of(encoder: T5Encoder, written: Sequence[Sequence[str]], run: Run) -> NDArray[np.float32]:
+def vectors_of(
+    encoder: T5Encoder, written: Sequence[Sequence[str]], run: Run, *, keep: bool = True
+) -> NDArray[np.float32]:
     """(texts, aspects, width) of what is written of each under each aspect (aspects, texts); NaN where nothing is."""
-    found = encoder.encode([text for texts in written for text in texts], run.log)
+    found = encoder.encode([text for texts in written for text in texts], run.log, keep=keep)
     return np.ascontiguousarray(found.reshape(len(written), -1, found.shape[1]).swapaxes(0, 1))
 
 

@@ -339,7 +339,9 @@ def test_aspects_are_pooled_by_attention_and_then_fused_with_the_own_vector(mode
         content = weights[0] @ attended
         fused = gates[0] * net.items.weight[0] + (1 - gates[0]) * content
         torch.testing.assert_close(net.whole_inputs(items)[0], fused, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(net.whole_inputs(items)[1], net.pooled(*net.content_of(items))[1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            net.whole_inputs(items)[1], net.pooled(*net.content_of(items))[1], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_numbers_are_brought_to_a_like_variance_and_what_does_not_vary_is_not_blown_up(model):

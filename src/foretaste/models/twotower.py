@@ -1,6 +1,6 @@
 """Two towers: a network for people and one for items, trained against the other items of a batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -210,13 +210,14 @@ class TwoTowerNet(nn.Module):
         self.user_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
         self.tasks = None
         if settings.tasks.any:
-            has = item_names(about.catalog, about.met)[0]
-            if settings.tasks.of_names and not has.shape[1]:
+            nothing: tuple[Ragged, Sequence[str]] = Ragged.empty(len(about.items)), ()
+            has, names = item_names(about.catalog, about.met) if settings.tasks.of_names else nothing
+            if settings.tasks.of_names and not names:
                 raise MissingData(
                     f"tasks: no column of the items of {about.data} groups them by names, so there are no categories "
                     f"to learn: {', '.join(about.catalog) or 'none'}. Give an item table with some, or leave it out."
                 )
-            self.tasks = TaskHeads(settings.dim, settings.tasks, has)
+            self.tasks = TaskHeads(settings.dim, settings.tasks, has, len(names))
 
     def losses(self, batch: HistoryPairs) -> dict[str, Tensor]:
         settings, device = self.settings, batch.positive.device

@@ -15,7 +15,7 @@ from foretaste.errors import ConfigError, MissingData
 from foretaste.models import SBERTTwoTower
 from foretaste.nets.modalities import Modalities
 from foretaste.optimizers import optimizer_of, set_rate
-from foretaste.query import Queries
+from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged
 from foretaste.run import Run, silent
 from foretaste.text_encoder import TextEncoder
@@ -151,6 +151,28 @@ def test_the_last_layers_of_the_encoder_can_learn_at_a_rate_of_their_own(tmp_pat
     assert {group["lr"]: len(group["params"]) > 0 for group in groups.param_groups} == {0.01: True, 0.001: True}
     with pytest.raises(ConfigError, match="unfrozen_layers is 7; the encoder has 6 layers"):
         settings.model_copy(update={"unfrozen_layers": 7}).fit(library(), run=RUN)
+
+
+def test_a_resumed_fit_of_an_encoder_that_learns_is_as_if_it_had_never_stopped(tmp_path):
+    data, plan = library(told=True), TrainPlan(epochs=3, lr=0.01, average=0.9)
+    settings = READING.model_copy(
+        update={"unfrozen_layers": 1, "encoder_batch": 4, "encoder_lr": 1e-3, "dropout": 0.2, "plan": plan}
+    )
+    people = Queries.of_users(data, np.arange(6))
+    validation = Holdout(people, Ragged.from_lists([[item] for item in (1, 6, 2, 7, 3, 8)]))
+
+    def stop(message, numbers=None):
+        if numbers and numbers.get("epoch") == 3:
+            raise InterruptedError
+
+    run = replace(RUN, checkpoints=tmp_path / "c", resume=True)
+    with pytest.raises(InterruptedError):
+        settings.fit(data, validation, replace(run, log=stop))
+    resumed, whole = settings.fit(data, validation, run), settings.fit(data, validation, RUN)
+    # The best weights may be of an epoch before, so the loss of the last is looked at too.
+    assert resumed.training["curve"][2]["loss"] == whole.training["curve"][2]["loss"]
+    kept = resumed.state()
+    assert all(np.array_equal(kept[part], array, equal_nan=True) for part, array in whole.state().items())
 
 
 def test_without_any_text_it_is_refused_and_texts_that_are_the_same_are_no_error():

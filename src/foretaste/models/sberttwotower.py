@@ -71,8 +71,8 @@ class SBERTTwoTower(TwoTower):
     encoder_lr: PositiveFloat = 2e-5
     """Their learning rate, by the schedule of ``plan``."""
     encoder_batch: PositiveInt = 64
-    """Texts that are encoded anew in each step while layers learn, drawn from those of the batch; for the others counts
-    what was last made of them."""
+    """Texts of items that are encoded anew in each step while layers learn, drawn from those of the batch; for the
+    others counts what was last made of them. Texts of people are encoded anew before each epoch."""
     item_forgetting: float = Field(default=0.2, ge=0, lt=1)
     """The chance of each item to be known by what is said of it alone in a batch."""
     history_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -170,13 +170,15 @@ class SBERTTwoTowerNet(TwoTowerNet):
         self._item_texts, self._people_texts = items, people
         learn_slower(self.encoder.parameters(), self.settings.encoder_lr / self.settings.plan.lr)
 
-    def reread(self) -> None:
-        """Encode all texts with the weights as they are now."""
-        if self.encoder is None:
-            return
-        for table, texts in ((self.texts, self._item_texts), (self.people_texts, self._people_texts)):
-            if len(texts):
-                table.copy_(torch.from_numpy(self.encoder.encode(texts)))
+    def reread_items(self) -> None:
+        """Encode the texts of all items with the weights as they are now."""
+        if self.encoder is not None and len(self._item_texts):
+            self.texts.copy_(torch.from_numpy(self.encoder.encode(self._item_texts)))
+
+    def reread_people(self) -> None:
+        """Encode what is written about people with the weights as they are now."""
+        if self.encoder is not None and len(self._people_texts):
+            self.people_texts.copy_(torch.from_numpy(self.encoder.encode(self._people_texts)))
 
     def _texts_read(self, items: Tensor) -> Tensor:
         """(n, width) of the texts of some items; a few of them are encoded now, so that the encoder learns."""
@@ -301,9 +303,14 @@ class SBERTTwoTowerModel(TwoTowerModel):
     settings: SBERTTwoTower
     net: SBERTTwoTowerNet
 
+    def before_epoch(self, epoch: int) -> None:
+        """What is written of people is no part of a checkpoint, so its vectors follow from the weights that are."""
+        if epoch:
+            self.net.reread_people()
+
     def calibrate(self) -> None:
         super().calibrate()
-        self.net.reread()
+        self.net.reread_items()
 
     def knows_new_items(self) -> bool:
         return True

@@ -131,6 +131,7 @@ class TwoTower(IterativeSettings):
         size = self.batch_size or int(np.clip(len(pairs) // 100, 1024, 8192))
 
         def batches(epoch: int) -> HistoryPairBatches:
+            model.before_epoch(epoch)
             rng = run.rng(name, "batches", epoch)
             hard = model.best_unmet(train) if self.hard_negatives and epoch else None
             return HistoryPairBatches(self, train, pairs, codes, size, hard, rng)
@@ -349,6 +350,9 @@ class TwoTowerModel(TaskAnswers):
             **prefixed(COLUMNS, self.columns.arrays()),
             **prefixed(USERS, users.arrays()),
         }
+
+    def before_epoch(self, epoch: int) -> None:
+        """While fitting: bring what a checkpoint does not hold up to the weights. By default nothing."""
 
     def calibrate(self) -> None:
         """While fitting: work out what answers need beside the weights, which have just changed."""

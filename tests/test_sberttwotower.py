@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from foretaste import load
-from foretaste.catalog import Catalog, Table, Text
+from foretaste.catalog import Catalog, Category, Table, Text, Time
 from foretaste.dataset import Dataset
 from foretaste.encoders import cache_folder
-from foretaste.errors import ConfigError, MissingData
+from foretaste.errors import ConfigError, MissingData, UnknownName
 from foretaste.models import SBERTTwoTower
 from foretaste.nets.modalities import Modalities
 from foretaste.optimizers import optimizer_of, set_rate
@@ -96,6 +96,37 @@ def test_what_is_written_of_people_is_learned_from():
     assert set(found.items[0].tolist()) <= {0, 1, 2, 3, 4, 10}
     assert set(found.items[1].tolist()) <= {5, 6, 7, 8, 9, 11}
     assert (found.source == 0).all()
+
+
+def test_what_is_read_of_people_can_be_chosen():
+    data = library(told=True)
+    people = data.catalog.users.with_column("address", Text.from_list([f"{each} Moon Street" for each in range(80)]))
+    people = people.with_column("job", Category.from_list([("cook", "pilot")[each % 2] for each in range(80)]))
+    data = replace(data, catalog=replace(data.catalog, users=people.with_column("since", Time(np.arange(80)))))
+
+    def read(asked=people, **changes):
+        return READING.model_copy(update=changes).written_about(asked)[0]
+
+    assert read() == "loves to cook. 0 Moon Street"
+    assert read(user_text_columns=("about",)) == "loves to cook"
+    assert read(user_text_columns=("job", "about")) == "job: cook. loves to cook"
+    assert read(user_text_columns=()) == ""
+    told = Table(1, {"told": Text.from_list(["tired"]), "address": Text.from_list(["Moon Street"])})
+    assert read(told, user_text_columns=("about",)) == "tired"  # what a query tells is read, whatever else is
+
+    def fit(*columns):
+        return READING.model_copy(update={"user_text_columns": columns}).for_epochs(1).fit(data, run=RUN)
+
+    np.testing.assert_array_equal(
+        fit("about").item_vectors(), READING.for_epochs(1).fit(library(told=True), run=RUN).item_vectors()
+    )
+    assert not len(fit().net.people_texts)
+    with pytest.raises(UnknownName, match="Unknown column 'abuot' - did you mean 'about'"):
+        fit("abuot")
+    with pytest.raises(ConfigError, match="user_text_columns: 'since' is a column of time"):
+        fit("since")
+    with pytest.raises(MissingData, match="USER_FEATURES"):
+        READING.model_copy(update={"user_text_columns": ("about",)}).fit(library(), run=RUN)
 
 
 def test_reasons_are_shares_of_what_is_there(model):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from foretaste.catalog import Table, Text
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import load_arrays
-from foretaste.errors import ConfigError, MissingData
+from foretaste.errors import ConfigError, MissingData, UnknownName
 from foretaste.history_pairs import People
 from foretaste.models.twotower import COLUMNS, NET, USERS, TwoTower, TwoTowerModel, TwoTowerNet
 from foretaste.nets.attention import check_heads
@@ -35,6 +35,7 @@ from foretaste.vocab import Vocab
 __all__ = ["Reasons", "SBERTTwoTower", "SBERTTwoTowerModel"]
 
 TEXTS = "texts"
+TOLD = "told"  # the column of people in which stands what a query tells of them
 ITEM_KINDS = ("events", "features", "text")
 PERSON_KINDS = ("history", "texts", "features", "own")
 
@@ -50,7 +51,7 @@ class SBERTTwoTower(TwoTower):
 
     Text knows items that nobody has met; ``item_forgetting`` trains it for that. What is written about a person
     ("likes action movies") is read like one more text of their history, so that it need not have been there in
-    training: it stands in a column of text of the table of people, or is passed to ``recommend_for_text``.
+    training: it stands in a column of text of the table of people (``user_text_columns``), or is passed to ``told``.
 
     Source: the encoder is Sentence-BERT (Reimers, Gurevych, EMNLP 2019); item and person as learned fusions of
         collaborative and content vectors, and learning to do without the former, are the idea of DropoutNet (Volkovs,
@@ -66,6 +67,8 @@ class SBERTTwoTower(TwoTower):
     """A folder, or the name of a sentence encoder."""
     text_columns: tuple[str, ...] | None = None
     """What is read of items to the encoder. None: all texts, then all names that group them."""
+    user_text_columns: tuple[str, ...] | None = None
+    """What is read of people to the encoder. None: all texts; without any, only what is told in queries."""
     unfrozen_layers: NonNegativeInt = 0
     """How many of the encoder's last layers go on learning; 0: its weights stay as they are."""
     encoder_lr: PositiveFloat = 2e-5
@@ -88,6 +91,10 @@ class SBERTTwoTower(TwoTower):
         check_heads(self.dim, self.heads)
         return self
 
+    @property
+    def required(self) -> Needs:
+        return super().required | Needs.wanted({Needs.USER_FEATURES: bool(self.user_text_columns)})
+
     def untrained(
         self, about: About, train: Dataset, columns: UserColumns, learned_from: NDArray[np.integer], run: Run
     ) -> "SBERTTwoTowerModel":
@@ -103,13 +110,21 @@ class SBERTTwoTower(TwoTower):
         if silent_of:
             run.log(f"{self.called()}: {silent_of:,} of {len(texts):,} items have no text")
         net = SBERTTwoTowerNet(self, about, len(train.users), columns, learned_from, texts)
-        people, told = None if train.catalog is None else train.catalog.users, []
-        if people is not None and people.of_kind("text"):
-            told = row_texts(people, list(people.of_kind("text")))
+        people = Table(0) if train.catalog is None else train.catalog.users
+        for name in set(self.user_text_columns or ()) - set(people):
+            raise UnknownName("column", name, people)
+        told = self.written_about(people)
+        if any(told):
             net.people_texts = torch.from_numpy(encoder.encode(told, run.log))
         if self.unfrozen_layers:
             net.finetune(encoder.network, written, told)
         return SBERTTwoTowerModel(self, about, net, run, columns, train.users)
+
+    def written_about(self, people: Table) -> list[str]:
+        """What is read of each person to the encoder; empty where nothing is. The table may lack columns."""
+        chosen = tuple(people.of_kind("text")) if self.user_text_columns is None else self.user_text_columns
+        there = [name for name in dict.fromkeys((*chosen, TOLD)) if name in people]
+        return row_texts(people, there, setting="user_text_columns")
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "SBERTTwoTowerModel":
         columns, users = UserColumns.from_arrays(part(state, COLUMNS)), Vocab.from_arrays(part(state, USERS))
@@ -377,9 +392,8 @@ class SBERTTwoTowerModel(TwoTowerModel):
 
     def people(self, queries: Queries) -> People:
         people, table = super().people(queries), queries.user_features
-        if table is None or not table.of_kind("text"):
-            return people
-        return replace(people, texts=torch.from_numpy(self._encoded(row_texts(table, list(table.of_kind("text"))))))
+        written = [] if table is None else self.settings.written_about(table)
+        return replace(people, texts=torch.from_numpy(self._encoded(written))) if any(written) else people
 
     def _encoded(self, texts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
         """(texts, width); NaN for an empty one. What stands in queries is nobody's to keep."""
@@ -393,6 +407,3 @@ class SBERTTwoTowerModel(TwoTowerModel):
 def _written(texts: Tensor) -> Tensor:
     """(n,) bool, is there a text?"""
     return ~texts[:, 0].isnan()
-
-
-TOLD = "told"  # the column in which a text about a person stands

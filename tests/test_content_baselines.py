@@ -1,5 +1,6 @@
 """What is popular in somebody's categories, and what reads like what they met; by hand, and of items never met."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,21 @@ def test_categories_know_new_items_and_regulars_get_their_own():
     assert 12 in grown.recommend(both.regulars.queries, 2).items[1]
     like = model.similar_items([0], 5)
     assert set(like.items[0].tolist()) == {1, 2, 3, 4, 5}
+
+
+def test_what_is_held_grows_with_what_items_have_and_not_with_items_times_names():
+    count, names = 6000, 2000
+    train = worlds.log(np.arange(count) % 40, np.arange(count), items=count)
+    genre = Category.from_list([f"g{item % names}" for item in range(count)])
+    train = replace(train, catalog=Catalog(Table(count, {"genre": genre}), Table(40)))
+    tracemalloc.start()
+    model = CategoryPopular().fit(train)
+    top, like = model.recommend(asked([0, 1, 2, 3]), 3), model.similar_items([5], 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {int(item) % names for item in top.items[0]} <= {0, 1, 2, 3}
+    assert set(like.items[0].tolist()) == {5 + names, 5 + 2 * names}
+    assert peak < count * names  # bytes: even of one byte each
 
 
 def test_without_names_that_group_it_is_refused():

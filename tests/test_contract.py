@@ -84,7 +84,7 @@ SETTING_NAMES = {
         *("user_embedding", "user_dropout", "rating_weight", "preference_weight"),
         *("window", "in_order", "recent", "subsample"),
         *("hidden", "user_features", "history_dropout", "hard_negatives"),
-        *("tasks", "encoder", "text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
+        *("tasks", "encoder", "text_columns", "user_text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
         *("aspects", "fusion", "pretrain", "pretrain_epochs", "encoder_dim", "encoder_layers", "encoder_heads"),
         *("layer_weights", "similarity", "l2", "batch_size"),
         *("fanouts", "aggregator"),

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from films import COLD, ITEMS, RUN, TINY, USERS, batch_of, film_log, plain
@@ -20,6 +21,7 @@ from foretaste.models import EnhancedBERT4Rec
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
+from foretaste.run import silent
 from foretaste.side_inputs import Use
 from foretaste.train import TrainPlan
 from foretaste.validation import ndcg_at_10
@@ -348,6 +350,22 @@ def test_items_never_met_get_the_share_of_what_comes_next_that_they_are_to_have(
         np.testing.assert_array_equal(model.likeness_vectors(), model.net.items.vectors().detach().numpy())
     # None: of 320 events none is the only one of its item, and one counts at least.
     assert shares == pytest.approx({None: 1 / 320, 0.02: 0.02, 0.3: 0.3}, rel=1e-3)
+
+
+@pytest.mark.parametrize("forgetting", [0.1, 0.0])
+def test_new_items_have_a_level_though_all_was_met_and_no_histories_are_stored(films, forgetting, tmp_path):
+    catalog = Catalog(films.catalog.items.take(np.arange(10)), films.catalog.users)
+    whole = replace(films, items=Vocab(films.items.ids.take(np.arange(10))), catalog=catalog)
+    settings = TINY.model_copy(update={"unmet_share": 0.02, "item_forgetting": forgetting})
+    settings.fit(whole, run=RUN).save(tmp_path / "bundle")
+    after = Queries.of_users(whole)
+    for count in (10, 20):
+        like = [item % 10 for item in range(count)]  # each is described as one that was met
+        titles, genres = ([catalog.items[name].lists()[item] for item in like] for name in ("title", "genres"))
+        arrivals = pl.DataFrame({"item_id": [f"n{each}" for each in range(count)], "genres": genres, "title": titles})
+        model = foretaste.bundle.load(tmp_path / "bundle").with_items(arrivals, log=silent)
+        chances = torch.from_numpy(model.query_vectors(after) @ model.item_vectors().T).softmax(1)
+        assert 0.015 < float(chances[:, 10:].sum(1).mean()) < 0.025  # all of them together
 
 
 def test_the_level_of_items_never_met_is_found_on_people_with_events(films, monkeypatch):

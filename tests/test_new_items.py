@@ -145,6 +145,17 @@ def test_an_index_is_built_anew(fitted):
     assert model.index is not None
 
 
+def test_an_index_that_is_built_anew_finds_as_surely_as_was_wanted(fitted, tmp_path):
+    pytest.importorskip("faiss")
+    fitted.with_index("hnsw", least_recall=0.6).save(tmp_path / "bundle")
+    newer = Dataset.from_arrays(
+        *(Vocab(np.array([500])), Vocab(np.array([101])), np.zeros(1, int), np.zeros(1, int)),
+        time=np.array([2_000_000]),
+    )
+    grown = load(tmp_path / "bundle").with_items(ARRIVALS, newer, log=silent)
+    assert (grown.index.kind, grown.index.least_recall) == ("hnsw", 0.6)
+
+
 def test_of_an_item_of_which_nothing_is_said_nothing_is_known(fitted):
     said = []
     arrivals = pl.DataFrame({"item_id": [100, 101], "genre": ["chess", None]})

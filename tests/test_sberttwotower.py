@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from foretaste import load
-from foretaste.catalog import Catalog, Table, Text
+from foretaste.catalog import Catalog, Category, Table, Text, Time
 from foretaste.dataset import Dataset
-from foretaste.errors import ConfigError, MissingData
+from foretaste.encoders import cache_folder
+from foretaste.errors import ConfigError, MissingData, UnknownName
 from foretaste.models import SBERTTwoTower
 from foretaste.nets.modalities import Modalities
 from foretaste.optimizers import optimizer_of, set_rate
-from foretaste.query import Queries
+from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged
 from foretaste.run import Run, silent
 from foretaste.text_encoder import TextEncoder
@@ -76,6 +77,18 @@ def test_people_are_known_by_what_is_written_about_them_though_training_had_none
         model.told(histories([0]), ["a", "b"])
 
 
+def test_of_what_is_said_in_queries_nothing_is_kept(model):
+    def kept():
+        return {path: path.stat().st_size for path in cache_folder().rglob("*")}
+
+    before = kept()
+    model.recommend(model.told(histories([0]), "has been ill and is in need of light meals"), 3)
+    model.score_texts(histories([0]), ["a book that nobody is to know of yet"])
+    assert kept() == before
+    model.with_items(pl.DataFrame({"item_id": [70], "title": ["a book that is here to stay"]}), log=silent)
+    assert len(kept()) == len(before) + 1
+
+
 def test_what_is_written_of_people_is_learned_from():
     model = READING.model_copy(update={"history_dropout": 0.3}).fit(library(told=True), run=RUN)
     table = Table(2, {"about": Text.from_list(["loves to cook", "looks at the sky"])})
@@ -83,6 +96,37 @@ def test_what_is_written_of_people_is_learned_from():
     assert set(found.items[0].tolist()) <= {0, 1, 2, 3, 4, 10}
     assert set(found.items[1].tolist()) <= {5, 6, 7, 8, 9, 11}
     assert (found.source == 0).all()
+
+
+def test_what_is_read_of_people_can_be_chosen():
+    data = library(told=True)
+    people = data.catalog.users.with_column("address", Text.from_list([f"{each} Moon Street" for each in range(80)]))
+    people = people.with_column("job", Category.from_list([("cook", "pilot")[each % 2] for each in range(80)]))
+    data = replace(data, catalog=replace(data.catalog, users=people.with_column("since", Time(np.arange(80)))))
+
+    def read(asked=people, **changes):
+        return READING.model_copy(update=changes).written_about(asked)[0]
+
+    assert read() == "loves to cook. 0 Moon Street"
+    assert read(user_text_columns=("about",)) == "loves to cook"
+    assert read(user_text_columns=("job", "about")) == "job: cook. loves to cook"
+    assert read(user_text_columns=()) == ""
+    told = Table(1, {"told": Text.from_list(["tired"]), "address": Text.from_list(["Moon Street"])})
+    assert read(told, user_text_columns=("about",)) == "tired"  # what a query tells is read, whatever else is
+
+    def fit(*columns):
+        return READING.model_copy(update={"user_text_columns": columns}).for_epochs(1).fit(data, run=RUN)
+
+    np.testing.assert_array_equal(
+        fit("about").item_vectors(), READING.for_epochs(1).fit(library(told=True), run=RUN).item_vectors()
+    )
+    assert not len(fit().net.people_texts)
+    with pytest.raises(UnknownName, match="Unknown column 'abuot' - did you mean 'about'"):
+        fit("abuot")
+    with pytest.raises(ConfigError, match="user_text_columns: 'since' is a column of time"):
+        fit("since")
+    with pytest.raises(MissingData, match="USER_FEATURES"):
+        READING.model_copy(update={"user_text_columns": ("about",)}).fit(library(), run=RUN)
 
 
 def test_reasons_are_shares_of_what_is_there(model):
@@ -138,6 +182,28 @@ def test_the_last_layers_of_the_encoder_can_learn_at_a_rate_of_their_own(tmp_pat
     assert {group["lr"]: len(group["params"]) > 0 for group in groups.param_groups} == {0.01: True, 0.001: True}
     with pytest.raises(ConfigError, match="unfrozen_layers is 7; the encoder has 6 layers"):
         settings.model_copy(update={"unfrozen_layers": 7}).fit(library(), run=RUN)
+
+
+def test_a_resumed_fit_of_an_encoder_that_learns_is_as_if_it_had_never_stopped(tmp_path):
+    data, plan = library(told=True), TrainPlan(epochs=3, lr=0.01, average=0.9)
+    settings = READING.model_copy(
+        update={"unfrozen_layers": 1, "encoder_batch": 4, "encoder_lr": 1e-3, "dropout": 0.2, "plan": plan}
+    )
+    people = Queries.of_users(data, np.arange(6))
+    validation = Holdout(people, Ragged.from_lists([[item] for item in (1, 6, 2, 7, 3, 8)]))
+
+    def stop(message, numbers=None):
+        if numbers and numbers.get("epoch") == 3:
+            raise InterruptedError
+
+    run = replace(RUN, checkpoints=tmp_path / "c", resume=True)
+    with pytest.raises(InterruptedError):
+        settings.fit(data, validation, replace(run, log=stop))
+    resumed, whole = settings.fit(data, validation, run), settings.fit(data, validation, RUN)
+    # The best weights may be of an epoch before, so the loss of the last is looked at too.
+    assert resumed.training["curve"][2]["loss"] == whole.training["curve"][2]["loss"]
+    kept = resumed.state()
+    assert all(np.array_equal(kept[part], array, equal_nan=True) for part, array in whole.state().items())
 
 
 def test_without_any_text_it_is_refused_and_texts_that_are_the_same_are_no_error():

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 from foretaste import load
 from foretaste.catalog import Catalog, Categories, Table, Text, Time
 from foretaste.dataset import Dataset
+from foretaste.encoders import cache_folder
 from foretaste.errors import ConfigError, MissingData, UnknownName
 from foretaste.models import T5Hybrid
 from foretaste.nets.modalities import Gate, Modalities
@@ -292,7 +293,9 @@ def test_a_t5_that_is_to_be_had_is_taken_though_one_might_be_made(named, tmp_pat
     assert model.net.texts.shape == (12, 4, 16)
     model.save(tmp_path / "bundle")
     again, asked = load(tmp_path / "bundle"), histories([0, 1], [6, 8])
+    kept = set(cache_folder().rglob("*"))
     np.testing.assert_array_equal(again.score_texts(asked, ["soup"]), model.score_texts(asked, ["soup"]))
+    assert set(cache_folder().rglob("*")) == kept  # of queries nothing is kept
 
 
 # Fusion.
@@ -335,8 +338,10 @@ def test_aspects_are_pooled_by_attention_and_then_fused_with_the_own_vector(mode
         torch.testing.assert_close(weights[0], pool.weigh(hidden).softmax(0)[:, 0], rtol=1e-4, atol=1e-5)
         content = weights[0] @ attended
         fused = gates[0] * net.items.weight[0] + (1 - gates[0]) * content
-        torch.testing.assert_close(net.all_inputs()[0], fused, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(net.all_inputs()[10], net.pooled(*net.content_of(items))[1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net.whole_inputs(items)[0], fused, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            net.whole_inputs(items)[1], net.pooled(*net.content_of(items))[1], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_numbers_are_brought_to_a_like_variance_and_what_does_not_vary_is_not_blown_up(model):

@@ -35,7 +35,8 @@ def rated(users: int = 60):
 def test_the_losses_are_those_that_are_written():
     torch.manual_seed(0)
     has = np.array([[True, False, True], [False, True, False], [True, True, False]])
-    heads = TaskHeads(4, Tasks(rating=2.0, sentiment=1.0, category=0.5, content=3.0), has)
+    names = Ragged.from_lists([[0, 2], [1], [0, 1]])
+    heads = TaskHeads(4, Tasks(rating=2.0, sentiment=1.0, category=0.5, content=3.0), names, 3)
     heads.measure(np.array([1.0, 5.0, np.nan, 3.0]))
     mean, deviation = 3.0, np.sqrt(8 / 3)
     people, items = (torch.nn.functional.normalize(torch.randn(3, 4), dim=1) for _ in range(2))
@@ -59,6 +60,47 @@ def test_the_losses_are_those_that_are_written():
     alike = torch.cosine_similarity(truth, truth[other], dim=1)
     apart = (torch.cosine_similarity(items, items[other], dim=1) - alike).square()
     torch.testing.assert_close(found["content"], 3 * apart[index != index[other]].mean())
+
+
+def many_names(count: int, items: int = 50) -> tuple[TaskHeads, torch.Tensor, torch.Tensor]:
+    """Heads of so many names, of which each item has up to three; the vectors of ten items, and their numbers."""
+    rng = np.random.default_rng(1)
+    has = Ragged.from_lists([np.sort(rng.choice(count, item % 4, replace=False)) for item in range(items)])
+    torch.manual_seed(2)
+    heads = TaskHeads(4, Tasks(category=1.0), has, count)
+    return heads, torch.randn(10, 4), torch.arange(20, 30)
+
+
+def test_of_many_names_a_sample_stands_for_the_rest(monkeypatch):
+    heads, items, index = many_names(40)
+
+    def found():
+        heads.zero_grad()
+        loss = heads.losses(items, items, index, torch.full((10,), np.nan))["category"]
+        loss.backward()
+        return torch.cat([loss.detach()[None], heads.category.weight.grad.ravel(), heads.category.bias.grad])
+
+    exact = found()
+    monkeypatch.setattr("foretaste.nets.tasks.MOST_NAMES", 8)
+    draws = torch.stack([found() for _ in range(3000)])
+    assert (draws.std(0) > 0).all()
+    off = (draws.mean(0) - exact) / (draws.std(0) / 3000**0.5)
+    assert float(off.abs().max()) < 4.5  # standard errors
+
+
+def test_a_step_does_not_grow_with_the_names(monkeypatch):
+    heads, items, index = many_names(100_000)
+    made, linear = [], torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: made.append(linear(*given)) or made[-1])
+    heads.losses(items, items, index, torch.full((10,), np.nan))["category"].backward()
+    assert sum(each.numel() for each in made) <= 10 * 2048
+    assert len(heads.codes) + len(heads.offsets) < 200  # what is held of 50 items
+
+
+def test_without_tasks_of_names_no_names_are_looked_for(monkeypatch):
+    monkeypatch.setattr("foretaste.models.twotower.item_names", lambda *given: pytest.fail("they are not needed"))
+    settings = FAST.model_copy(update={"tasks": Tasks(rating=1.0), "plan": TrainPlan(epochs=1)})
+    assert settings.fit(rated(), run=RUN).net.tasks.rating.item_bias.shape == (12,)
 
 
 def test_ratings_and_likes_are_learned_beside_the_lists(tmp_path):
@@ -138,11 +180,12 @@ def test_names_are_those_of_items_met():
     train = worlds.clubs().newcomers.train
     has, names = item_names(train.catalog.items, np.arange(12) < 5)
     assert list(names) == ["genre: dance"]
-    assert has[:, 0].tolist() == [True] * 6 + [False] * 6
+    assert has.lists() == [[0]] * 6 + [[]] * 6
 
 
 def test_a_batch_of_nobody_and_items_without_names_teach_nothing():
-    heads = TaskHeads(4, Tasks(rating=1.0, sentiment=1.0, category=1.0, content=1.0), np.array([[True], [False]]))
+    tasks = Tasks(rating=1.0, sentiment=1.0, category=1.0, content=1.0)
+    heads = TaskHeads(4, tasks, Ragged.from_lists([[0], []]), 1)
     nothing, no = torch.empty(0, 4), torch.empty(0, dtype=torch.long)
     assert all(each.item() == 0 for each in heads.losses(nothing, nothing, no, torch.empty(0)).values())
     unnamed = torch.tensor([1, 1])

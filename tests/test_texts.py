@@ -1,12 +1,17 @@
 """What tables say in words, and vectors of words that are made once."""
 
+import subprocess
+import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from foretaste.catalog import Categories, Category, Number, Table, Text, Time
+from foretaste.encoders import VectorCache
 from foretaste.errors import ConfigError, UnknownName
+from foretaste.storage import write_arrays
 from foretaste.text_encoder import TextEncoder
 from foretaste.texts import MOST_CHARACTERS, cleaned, row_texts
 
@@ -80,6 +85,70 @@ def test_a_torn_file_of_the_cache_is_made_anew(tmp_path):
     (kept,) = tmp_path.rglob("*.safetensors")
     kept.write_bytes(b"torn")
     np.testing.assert_allclose(TextEncoder(MINI, cache=tmp_path).encode(["a war film"]), found, rtol=1e-5)
+
+
+def made_of(texts) -> np.ndarray:
+    """What stands for an encoder: as many numbers as a real one makes."""
+    return np.array([np.full(384, float(text)) for text in texts], np.float32).reshape(-1, 384)
+
+
+def test_of_what_is_kept_only_what_is_asked_for_is_read(tmp_path):
+    cache, many = VectorCache(tmp_path), [str(number) for number in range(20_000)]
+    cache.vectors(many, made_of)
+    tracemalloc.start()
+    found = cache.vectors(["19999", "", "7"], made_of)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[[0, 2], 5].tolist() == [19999, 7] and np.isnan(found[1]).all()
+    assert peak < 2**20 < 20_000 * 384 * 4 / 16  # bytes
+
+
+def test_vectors_are_found_in_whichever_file_they_are(tmp_path):
+    rng, cache, asked = np.random.default_rng(0), VectorCache(tmp_path), []
+    for _ in range(5):
+        texts = [str(number) for number in rng.integers(1, 300, 40)]
+        found = cache.vectors(texts, lambda fresh: asked.extend(fresh) or made_of(fresh))
+        np.testing.assert_array_equal(found[:, 0], np.array(texts, float))
+    assert len(asked) == len(set(asked))
+    assert cache.vectors(["", ""], made_of).shape == (2, 384)
+    assert VectorCache(tmp_path / "new").vectors([""], made_of).shape == (1, 384)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from foretaste.encoders import VectorCache
+
+folder, first = Path(sys.argv[1]), int(sys.argv[2])
+for start in range(first, first + 200, 20):
+    texts = [str(number) for number in range(start, start + 30)]
+    VectorCache(folder).vectors(texts, lambda fresh: np.array([[float(text)] * 384 for text in fresh], np.float32))
+"""
+
+
+def test_two_processes_that_write_lose_nothing(tmp_path):
+    both = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), first]) for first in ("0", "100")]
+    assert [each.wait() for each in both] == [0, 0]
+    known = [str(number) for number in range(310)]
+    found = VectorCache(tmp_path).vectors(known, lambda fresh: pytest.fail(f"{fresh} are not kept"))
+    np.testing.assert_array_equal(found[:, 0], np.arange(310))
+
+
+def test_what_is_not_to_be_kept_is_not_and_yet_what_is_kept_is_found(tmp_path):
+    encoder = TextEncoder(MINI, cache=tmp_path)
+    known = encoder.encode(["a war film"])
+    before = {path: path.stat().st_size for path in tmp_path.rglob("*")}
+    found = encoder.encode(["hates war", "a war film"], keep=False)
+    np.testing.assert_array_equal(found[1], known[0])
+    assert {path: path.stat().st_size for path in tmp_path.rglob("*")} == before
+
+
+def test_files_of_another_format_are_left_alone(tmp_path):
+    keys = np.zeros((1, 16), np.uint8)
+    write_arrays(tmp_path / "old.safetensors", {"keys": keys, "vectors": np.ones((1, 3), np.float32)})
+    assert VectorCache(tmp_path).vectors(["5"], made_of)[0, 0] == 5
+    assert (tmp_path / "old.safetensors").exists()
 
 
 def test_another_encoder_has_vectors_of_its_own(tmp_path):

@@ -12,12 +12,13 @@ from foretaste.errors import ConfigError
 from foretaste.ragged import PAD
 from foretaste.run import Log, silent
 
-__all__ = ["IndexKind", "VectorIndex", "faiss_module"]
+__all__ = ["LEAST_RECALL", "IndexKind", "VectorIndex", "faiss_module"]
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
 FLAT_UP_TO, HNSW_UP_TO = 20_000, 2_000_000  # items
 LINKS, BUILD_EFFORT = 32, 200  # of HNSW: links per item and level, and how many items are looked at for each link
 LEAST_EFFORT, MOST_EFFORT = 8, 4096
+LEAST_RECALL = 0.98
 
 
 class VectorIndex:
@@ -27,10 +28,12 @@ class VectorIndex:
         into cells and looks into the nearest ones.
     """
 
-    def __init__(self, kind: str, index: Any, items: NDArray[np.int32], effort: int) -> None:
+    def __init__(
+        self, kind: str, index: Any, items: NDArray[np.int32], effort: int, least_recall: float = LEAST_RECALL
+    ) -> None:
         """Args: items, what each place of the index stands for; effort, how much of the index a search looks at."""
         self.kind, self._index, self._items = kind, index, items
-        self.effort = effort
+        self.effort, self.least_recall = effort, least_recall
 
     @classmethod
     def of(
@@ -40,7 +43,7 @@ class VectorIndex:
         asked: NDArray[np.float32],
         *,
         kind: IndexKind = "auto",
-        least_recall: float = 0.98,
+        least_recall: float = LEAST_RECALL,
         log: Log = silent,
     ) -> Self:
         """An index that finds the ten best of each of the sample queries as surely as is wanted.
@@ -63,7 +66,7 @@ class VectorIndex:
             kind = "flat" if count <= FLAT_UP_TO else "hnsw" if count <= HNSW_UP_TO else "ivf"
         inside = np.ascontiguousarray(vectors[items], np.float32)
         built = _built(faiss, kind, inside)
-        found = cls(kind, built, np.asarray(items, np.int32), LEAST_EFFORT)
+        found = cls(kind, built, np.asarray(items, np.int32), LEAST_EFFORT, least_recall)
         exact = cls("flat", _built(faiss, "flat", inside), found._items, LEAST_EFFORT)
         recall = found._recall(exact, asked)
         while kind != "flat" and recall < least_recall and found.effort < MOST_EFFORT:
@@ -99,6 +102,7 @@ class VectorIndex:
         return {
             "kind": kind.copy(),
             "effort": np.array([self.effort]),
+            "least_recall": np.array([self.least_recall]),
             "items": self._items,
             "index": faiss_module().serialize_index(self._index),
         }
@@ -106,7 +110,9 @@ class VectorIndex:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         index = faiss_module().deserialize_index(np.ascontiguousarray(arrays["index"]))
-        return cls(arrays["kind"].tobytes().decode(), index, arrays["items"], int(arrays["effort"][0]))
+        kind, effort = arrays["kind"].tobytes().decode(), int(arrays["effort"][0])
+        wanted = arrays.get("least_recall", np.array([LEAST_RECALL]))  # indexes saved before it was kept
+        return cls(kind, index, arrays["items"], effort, float(wanted[0]))
 
     def _recall(self, exact: Self, asked: NDArray[np.float32]) -> float:
         """The share of the exact ten best that a search finds, over the queries; equal products count as found."""

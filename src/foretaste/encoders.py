@@ -5,6 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 
 from foretaste.errors import BundleError, ForetasteError
 from foretaste.run import Log, silent
-from foretaste.storage import read_arrays, write_arrays
+from foretaste.storage import mapped_arrays, write_arrays
 
 __all__ = ["VectorCache", "cache_folder", "digest_of_source", "hub_answers", "obtained"]
 
+FORMAT = 2  # of the files in which vectors are kept; those of others are left alone
 KEY = 16  # bytes of the digest of a text
+KEYS = f"S{KEY}"
 PATIENCE = 3  # seconds until the hub counts as unreachable
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 FILES = (".json", ".safetensors", ".bin", ".txt", ".model")  # that make an encoder what it is
@@ -28,17 +31,26 @@ Encoder = TypeVar("Encoder")
 
 
 class VectorCache:
-    """The vectors of all texts that an encoder ever encoded, known by the content of each text.
+    """The vectors of the texts that an encoder encoded, known by the content of each text; the texts are not kept.
+
+    A file holds keys, ascending, and their vectors; both are memory-mapped, so that finding some texts reads little
+    more than their vectors, however many are kept. Each file is named by its keys and never written again: processes
+    that write at the same time do not meet.
 
     Args:
         folder: Of this encoder alone.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = folder / f"format-{FORMAT}"
 
     def vectors(
-        self, texts: Sequence[str], encode: Callable[[Sequence[str]], NDArray[np.float32]], log: Log = silent
+        self,
+        texts: Sequence[str],
+        encode: Callable[[Sequence[str]], NDArray[np.float32]],
+        log: Log = silent,
+        *,
+        keep: bool = True,
     ) -> NDArray[np.float32]:
         """(texts, dim); NaN for an empty text. Texts that are the same are encoded once.
 
@@ -46,44 +58,55 @@ class VectorCache:
             encode: From texts that are not kept yet to their vectors (texts, dim); asked for those of no text at all
                 where nothing tells how many numbers a vector has.
             log: Told where vectors cannot be kept, so that they will be made again.
+            keep: False: what is not there yet is encoded and forgotten, as what people say in queries should be.
         """
         distinct = sorted({text for text in texts if text})
-        keys = np.array([_key(text) for text in distinct], f"V{KEY}")
-        known, vectors = self._stored()
-        place = {key: row for row, key in enumerate(known.tolist())}
-        fresh = [text for text, key in zip(distinct, keys.tolist(), strict=True) if key not in place]
-        if fresh or not len(vectors):
+        known, vectors = self._kept(np.array([_key(text) for text in distinct], KEYS))
+        fresh = [text for text, there in zip(distinct, known.tolist(), strict=True) if not there]
+        if fresh or not vectors.shape[1]:
             made = encode(fresh)
-            try:
-                self._store(fresh, made)
-            except ForetasteError as error:
-                log(f"what was encoded is not kept: {error}")
-            place |= {_key(text): len(vectors) + row for row, text in enumerate(fresh)}
-            vectors = np.concatenate([vectors, made]) if len(vectors) else made
-        rows = np.array([place[_key(text)] if text else -1 for text in texts], np.int64)
-        found = vectors[rows].astype(np.float32) if len(vectors) else np.empty((len(texts), made.shape[1]), np.float32)
-        found[rows == -1] = np.nan
+            if keep:
+                self._keep(fresh, made, log)
+            vectors = vectors if known.any() else np.empty((len(distinct), made.shape[1]), np.float32)
+            vectors[~known] = made
+        place = {text: row for row, text in enumerate(distinct)}
+        found = np.full((len(texts), vectors.shape[1]), np.nan, np.float32)
+        there = [row for row, text in enumerate(texts) if text]
+        found[there] = vectors[[place[texts[row]] for row in there]]
         return found
 
-    def _stored(self) -> tuple[NDArray[np.void], NDArray[np.float32]]:
-        """The keys of all texts that were ever encoded, and their vectors."""
-        keys, vectors = [np.empty(0, f"V{KEY}")], []
+    def _kept(self, keys: NDArray[np.bytes_]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(keys,) which of these are kept, and (keys, dim) their vectors; no numbers where nothing is kept at all."""
+        known, vectors = np.zeros(len(keys), bool), np.empty((len(keys), 0), np.float32)
         for path in sorted(self._folder.glob("*.safetensors")):
             try:
-                arrays = read_arrays(path)
+                arrays = mapped_arrays(path)
             except BundleError:  # torn: what it held is made anew
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
                 continue
-            keys.append(np.ascontiguousarray(arrays["keys"]).view(f"V{KEY}").ravel())
-            vectors.append(arrays["vectors"])
-        return np.concatenate(keys), np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32)
+            kept, made = arrays["keys"].view(KEYS).ravel(), arrays["vectors"]
+            if not vectors.shape[1]:
+                vectors = np.empty((len(keys), made.shape[1]), np.float32)
+            row = np.searchsorted(kept, keys).clip(max=len(kept) - 1)
+            here = kept[row] == keys
+            vectors[here] = made[row[here]]
+            known |= here
+            if known.all():
+                break
+        return known, vectors
 
-    def _store(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    def _keep(self, texts: Sequence[str], vectors: NDArray[np.float32], log: Log) -> None:
         if not len(texts):
             return
-        keys = np.frombuffer(b"".join(map(_key, texts)), np.uint8).reshape(-1, KEY)
-        name = hashlib.blake2b(keys.tobytes(), digest_size=KEY).hexdigest()
-        write_arrays(self._folder / f"{name}.safetensors", {"keys": keys, "vectors": vectors})
+        keys = np.array([_key(text) for text in texts], KEYS)
+        order = np.argsort(keys)
+        bare = keys[order].view(np.uint8).reshape(-1, KEY)
+        name = hashlib.blake2b(bare.tobytes(), digest_size=KEY).hexdigest()
+        try:
+            write_arrays(self._folder / f"{name}.safetensors", {"keys": bare, "vectors": vectors[order]})
+        except ForetasteError as error:
+            log(f"what was encoded is not kept: {error}")
 
 
 def cache_folder() -> Path:

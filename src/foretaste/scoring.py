@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from foretaste.ann import IndexKind, VectorIndex
+from foretaste.ann import LEAST_RECALL, IndexKind, VectorIndex
 from foretaste.dataset import Dataset
 from foretaste.errors import ConfigError
 from foretaste.query import Queries, TopK
@@ -63,7 +63,7 @@ class VectorModel(Model):
         """(queries, items) inner products; -inf at items that the model cannot know, NaN rows = no answer."""
         return self._scores(queries).numpy()
 
-    def with_index(self, kind: IndexKind = "auto", *, least_recall: float = 0.98, log: Log = silent) -> Self:
+    def with_index(self, kind: IndexKind = "auto", *, least_recall: float = LEAST_RECALL, log: Log = silent) -> Self:
         """This model with an index of its items, in which lists are searched from now on; a bundle keeps it.
 
         Answers that name the items to offer, or items to exclude, still look at all items; so do those in which too
@@ -100,9 +100,14 @@ class VectorModel(Model):
     def with_items(
         self, table: Any, events: Dataset | None = None, *, key: str | None = None, log: Log = warned
     ) -> Self:
-        """As of every model; an index is built anew, of the same kind."""
-        model = super().with_items(table, events, key=key, log=log)
-        return model if self.index is None else model.with_index(self.index.kind)  # type: ignore[arg-type]
+        """As of every model; an index is built anew, of the same kind and as sure to find."""
+        return super().with_items(table, events, key=key, log=log).indexed_like(self.index)
+
+    def indexed_like(self, index: VectorIndex | None) -> Self:
+        """This model with an index of the kind and the least recall of another; None: as it is."""
+        if index is None:
+            return self
+        return self.with_index(index.kind, least_recall=index.least_recall)  # type: ignore[arg-type]
 
     def _answered(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
         """From the index where there is one; those for whom it finds too little are answered from all items."""

@@ -21,6 +21,7 @@ __all__ = [
     "check_exists",
     "check_place",
     "checksum",
+    "mapped_arrays",
     "part",
     "prefixed",
     "read_arrays",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 Arrays = Mapping[str, NDArray[Any]]
+
+HEADER_SIZE = 8  # bytes that begin a safetensors file: how long its header is
+TYPES = {"F32": np.float32, "U8": np.uint8}  # that can be memory-mapped here
 
 
 @contextmanager
@@ -149,6 +153,30 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.") from error
+
+
+def mapped_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, of bytes and float32, of which only what is looked at is read.
+
+    Raises:
+        BundleError: The file is missing or torn.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "np"):  # which refuses what is not whole
+            pass
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(HEADER_SIZE), "little")
+            told = json.loads(file.read(size))
+        told.pop("__metadata__", None)
+        begin = HEADER_SIZE + size
+        return {
+            name: np.memmap(path, TYPES[each["dtype"]], "r", begin + each["data_offsets"][0], tuple(each["shape"]))
+            for name, each in told.items()
+        }
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise BundleError(f"{path} cannot be read: {error}.") from error
 
 

@@ -24,7 +24,7 @@ PLACES = 8192  # tokens and padding that are encoded together
 
 
 class T5Encoder:
-    """The encoder of a T5; its weights are loaded when a text is asked for that was never encoded.
+    """The encoder of a T5; its weights are loaded when a text is asked for that is not kept.
 
     Args:
         name: A folder, or the name of a model on the Hugging Face hub.
@@ -39,18 +39,19 @@ class T5Encoder:
     def __init__(self, name: str, device: str = "cpu", own: OwnT5 | None = None) -> None:
         self.name, self.own, self._device = name, own, device
 
-    def encode(self, texts: Sequence[str], log: Log = silent) -> NDArray[np.float32]:
-        """(texts, width); NaN for an empty text. What was ever encoded is found on disk.
+    def encode(self, texts: Sequence[str], log: Log = silent, *, keep: bool = True) -> NDArray[np.float32]:
+        """(texts, width); NaN for an empty text. What was encoded and kept is found on disk.
 
         Args:
             log: Gets how many were encoded, and how many more there are.
+            keep: Keep on disk what was encoded, so that it need not be again.
 
         Raises:
             ConfigError: No encoder of that name is to be had, and texts are not on disk; it says how to get one.
         """
         source = self._source if self.own is None else self.own.digest()
         cache = VectorCache(cache_folder() / "texts" / digest_of_source(source, f"t5, mean of {MOST_TOKENS}"))
-        return cache.vectors(texts, lambda fresh: self._encoded(fresh, log), log)
+        return cache.vectors(texts, lambda fresh: self._encoded(fresh, log), log, keep=keep)
 
     @cached_property
     def network(self) -> Any:

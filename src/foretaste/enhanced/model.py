@@ -1,5 +1,6 @@
 """What a fitted EnhancedBERT4Rec can be asked beside recommendations: ratings, profiles, and what it attends to."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -79,10 +80,7 @@ class EnhancedBERT4RecModel(SequenceModel):
         return self.metadata is not None
 
     def _with_rows(self, items: Vocab, catalog: Table) -> Self:
-        """The new items are on the level that the stored histories ask for; without any, on that of the fit.
-
-        A catalogue all of which was met has none at the fit: attach histories before new items come to it.
-        """
+        """The new items are on the level that the stored histories ask for; without any, on that of the fit."""
         model = super()._with_rows(items, catalog)
         queries = None if self.histories is None else self.histories.queries
         if queries is not None and len(queries.history.values):
@@ -92,6 +90,8 @@ class EnhancedBERT4RecModel(SequenceModel):
             model._calibration = queries.take(some), wanted
             model.calibrate()
             model._calibration = None
+        elif model._offers_unmet and not self._offers_unmet:  # at the fit it was found for a single one
+            model.net.unmet_level -= math.log((model._answerable & ~model.about.met).sum())
         return model
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
@@ -135,15 +135,36 @@ class EnhancedBERT4RecModel(SequenceModel):
     def calibrate(self) -> None:
         """Find the level of items never met: what brings their chances to the share of events they are to have.
 
-        They take no part in the losses, so nothing else ever brings their scores down.
+        They take no part in the losses, so nothing else ever brings their scores down. Where everything was met, some
+        items stand for those that may come, as if nobody had met them, and the level is that of a single new item.
         """
-        if self._calibration is None or not self._offers_unmet:
+        if self._calibration is None or self.metadata is None or not self.metadata.known.any():
             return
         people, share = self._calibration
         said = torch.from_numpy(self._said(people))
-        vectors = torch.from_numpy(self.likeness_vectors()[self._answerable])
-        met = torch.from_numpy(self.about.met[self._answerable])
-        self.net.unmet_level.fill_(level_of_unmet(said, vectors, met, share))
+        vectors, met = self.likeness_vectors()[self._answerable], self.about.met[self._answerable]
+        alone = 0.0
+        if not self._offers_unmet:
+            strangers = self._as_never_met()
+            vectors, met = np.concatenate([vectors, strangers]), np.arange(len(vectors) + len(strangers)) < len(vectors)
+            alone = math.log(len(strangers))
+        level = level_of_unmet(said, torch.from_numpy(vectors), torch.from_numpy(met), share)
+        self.net.unmet_level.fill_(level + alone)
+
+    def _as_never_met(self) -> NDArray[np.float32]:
+        """(some, dim) the vectors that some items would have if nobody had met them."""
+        known = np.flatnonzero(self.metadata.known)  # type: ignore[union-attr]
+        some = known[np.linspace(0, len(known) - 1, min(len(known), CALIBRATED_ON)).astype(np.int64)]
+        items = self.net.items
+        with torch.inference_mode():
+            vectors = items.metadata()[torch.from_numpy(some)].float().cpu()  # type: ignore[misc]
+            if self.settings.item_forgetting:  # type: ignore[attr-defined]
+                return np.asarray(vectors.numpy())
+            like, shares = self.metadata.alike(some, np.flatnonzero(self.about.met))  # type: ignore[union-attr]
+            shares = np.where(like == some[:, None], 0, shares)  # others are like a newcomer, and not itself
+            shares /= shares.sum(1, keepdims=True).clip(1e-12)
+            own = items.weight[torch.from_numpy(like)].float().cpu() * torch.from_numpy(shares)[..., None]
+            return np.asarray((vectors + own.sum(1)).numpy())
 
     def ratings(self, queries: Queries | Sequence[Any], items: Sequence[Any]) -> NDArray[np.float32]:
         """(queries, items) what each person would rate each item if they met it next.

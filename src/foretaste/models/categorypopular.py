@@ -1,7 +1,7 @@
 """What is popular among the categories that somebody likes; items are known by their categories alone."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ from foretaste.catalog import Categories, Category, Table
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import MissingData
 from foretaste.item_features import ItemFeatures
-from foretaste.query import Holdout, Queries
+from foretaste.query import Holdout, Queries, TopK
 from foretaste.recommender import About, Settings
 from foretaste.run import Run
-from foretaste.scoring import VectorModel
+from foretaste.scoring import ScoringModel, similar
 
 __all__ = ["CategoryPopular", "CategoryPopularModel"]
 
@@ -30,7 +30,6 @@ class CategoryPopular(Settings):
     """
 
     needs = Needs.ITEM_FEATURES
-    by_vectors: ClassVar[bool] = True
     item_columns: tuple[str, ...] | None = None
     """Of names of items. None: all that group the items."""
     seed: int = 0
@@ -57,8 +56,8 @@ class CategoryPopular(Settings):
         return Table(len(table), kept)
 
 
-class CategoryPopularModel(VectorModel):
-    """Categories as dimensions; all of it follows from what is known of the items."""
+class CategoryPopularModel(ScoringModel):
+    """The names of the items, and the popularity of each; all of it follows from what is known of the items."""
 
     settings: CategoryPopular
 
@@ -72,13 +71,15 @@ class CategoryPopularModel(VectorModel):
         self.has = csr_matrix((ones, found.values.copy(), found.offsets), shape)  # (items, categories)
         support = self.has[about.met].sum(0)
         popularity = about.popularity @ self.has / np.maximum(np.asarray(support).ravel(), 1)
-        each = 1 / np.maximum(self.has.getnnz(axis=1), 1)
-        vectors = (self.has.toarray() * popularity * each[:, None]).astype(np.float32)
+        counts = found.lengths.clip(1)[found.row_of_value()]
+        self._popularity = self.has.copy()  # (items, categories) of each category that an item has, by how many it has
+        self._popularity.data = (popularity[self.has.indices] / counts).astype(np.float32)
+        highest = max(float(self._popularity.data.max(initial=0)), 1e-12)
         order = np.random.default_rng(settings.seed).random(len(table), np.float32)
-        highest = max(float(vectors.max(initial=0)), 1e-12)
-        self._vectors = np.column_stack([vectors, order * JITTER * highest]).astype(np.float32)
+        self._order = order * np.float32(JITTER * highest)
         overall = about.popularity @ self.has
-        self._overall = (overall / max(float(overall.sum()), 1e-12)).astype(np.float32)
+        shares = (overall / max(float(overall.sum()), 1e-12)).astype(np.float32)
+        self._to_everybody = np.asarray(self._popularity @ shares, np.float32)
 
     @property
     def parameters(self) -> int:
@@ -95,16 +96,23 @@ class CategoryPopularModel(VectorModel):
     def knows_new_items(self) -> bool:
         return True
 
-    def item_vectors(self) -> NDArray[np.float32]:
-        return self._vectors
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """(queries, items) by the shares of the categories in each history; by everybody's where there is none."""
+        shares = csr_matrix(self._readable(queries).matrix(len(self.items)).astype(np.float32) @ self.has)
+        total = np.asarray(shares.sum(1), np.float32).ravel()
+        shares.data /= np.repeat(np.maximum(total, 1), np.diff(shares.indptr))
+        scores = np.asarray((shares @ self._popularity.T).toarray(), np.float32)
+        scores[total == 0] = self._to_everybody
+        scores += self._order
+        scores[:, ~self.answerable()] = -np.inf
+        return scores
 
-    def likeness_vectors(self) -> NDArray[np.float32]:
-        """(items, categories) which each has."""
-        return np.asarray(self.has.toarray(), np.float32)
+    def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
+        """By the cosine between the categories that each has."""
+        import torch
 
-    def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
-        """(queries, categories + 1) the shares of the categories, and 1; of everybody's where there is no history."""
-        shares = np.asarray((self._readable(queries).matrix(len(self.items)) @ self.has).toarray(), np.float32)
-        total = shares.sum(1, keepdims=True)
-        shares = np.where(total > 0, shares / np.maximum(total, 1), self._overall)
-        return np.column_stack([shares, np.ones(len(queries))]).astype(np.float32)
+        index = self._known(items)
+        lengths = np.sqrt(self.has.getnnz(axis=1).clip(1)).astype(np.float32)
+        shared = np.asarray((self.has[index] @ self.has.T).toarray(), np.float32)
+        scores = torch.from_numpy(shared / lengths[index, None] / lengths)
+        return similar(self, index, scores, k, self.answerable())

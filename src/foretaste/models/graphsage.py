@@ -281,7 +281,7 @@ class GraphSAGENet(nn.Module):
         vectors = nn.functional.embedding(needed, self.items.weight)
         if isinstance(self.items, FeaturedItems) and forgotten is not None:
             vectors = vectors * ~forgotten[needed].unsqueeze(1)
-            vectors = vectors + nn.functional.embedding(needed, self.items.said())
+            vectors = vectors + self.items.said(needed)
         return vectors, there.cumsum(0) - 1
 
 
@@ -381,7 +381,7 @@ class GraphSAGEModel(VectorModel):
             model._heard[newcomers, number] = heard.cpu().numpy()
         model._states = None
         model._answerable = self._answerable | model._heard.any((1, 2))
-        return model if model.index is None else model.with_index(model.index.kind)  # type: ignore[arg-type]
+        return model.indexed_like(model.index)
 
     def _user_states(self, queries: Queries, items: Sequence[Tensor]) -> NDArray[np.float32]:
         """(queries, dim) people after as many layers as there are states of items; NaN where nothing is known."""

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from foretaste.catalog import Table, Text
 from foretaste.dataset import Dataset, Needs
 from foretaste.eight_bit import load_arrays
-from foretaste.errors import ConfigError, MissingData
+from foretaste.errors import ConfigError, MissingData, UnknownName
 from foretaste.history_pairs import People
 from foretaste.models.twotower import COLUMNS, NET, USERS, TwoTower, TwoTowerModel, TwoTowerNet
 from foretaste.nets.attention import check_heads
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.modalities import Modalities
-from foretaste.nets.towers import mean_of_rows
 from foretaste.optimizers import learn_slower
 from foretaste.query import Queries
 from foretaste.ragged import PAD
@@ -36,6 +35,7 @@ from foretaste.vocab import Vocab
 __all__ = ["Reasons", "SBERTTwoTower", "SBERTTwoTowerModel"]
 
 TEXTS = "texts"
+TOLD = "told"  # the column of people in which stands what a query tells of them
 ITEM_KINDS = ("events", "features", "text")
 PERSON_KINDS = ("history", "texts", "features", "own")
 
@@ -51,7 +51,7 @@ class SBERTTwoTower(TwoTower):
 
     Text knows items that nobody has met; ``item_forgetting`` trains it for that. What is written about a person
     ("likes action movies") is read like one more text of their history, so that it need not have been there in
-    training: it stands in a column of text of the table of people, or is passed to ``recommend_for_text``.
+    training: it stands in a column of text of the table of people (``user_text_columns``), or is passed to ``told``.
 
     Source: the encoder is Sentence-BERT (Reimers, Gurevych, EMNLP 2019); item and person as learned fusions of
         collaborative and content vectors, and learning to do without the former, are the idea of DropoutNet (Volkovs,
@@ -67,13 +67,15 @@ class SBERTTwoTower(TwoTower):
     """A folder, or the name of a sentence encoder."""
     text_columns: tuple[str, ...] | None = None
     """What is read of items to the encoder. None: all texts, then all names that group them."""
+    user_text_columns: tuple[str, ...] | None = None
+    """What is read of people to the encoder. None: all texts; without any, only what is told in queries."""
     unfrozen_layers: NonNegativeInt = 0
     """How many of the encoder's last layers go on learning; 0: its weights stay as they are."""
     encoder_lr: PositiveFloat = 2e-5
     """Their learning rate, by the schedule of ``plan``."""
     encoder_batch: PositiveInt = 64
-    """Texts that are encoded anew in each step while layers learn, drawn from those of the batch; for the others counts
-    what was last made of them."""
+    """Texts of items that are encoded anew in each step while layers learn, drawn from those of the batch; for the
+    others counts what was last made of them. Texts of people are encoded anew before each epoch."""
     item_forgetting: float = Field(default=0.2, ge=0, lt=1)
     """The chance of each item to be known by what is said of it alone in a batch."""
     history_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -88,6 +90,10 @@ class SBERTTwoTower(TwoTower):
     def _heads_fit(self) -> Self:
         check_heads(self.dim, self.heads)
         return self
+
+    @property
+    def required(self) -> Needs:
+        return super().required | Needs.wanted({Needs.USER_FEATURES: bool(self.user_text_columns)})
 
     def untrained(
         self, about: About, train: Dataset, columns: UserColumns, learned_from: NDArray[np.integer], run: Run
@@ -104,13 +110,21 @@ class SBERTTwoTower(TwoTower):
         if silent_of:
             run.log(f"{self.called()}: {silent_of:,} of {len(texts):,} items have no text")
         net = SBERTTwoTowerNet(self, about, len(train.users), columns, learned_from, texts)
-        people, told = None if train.catalog is None else train.catalog.users, []
-        if people is not None and people.of_kind("text"):
-            told = row_texts(people, list(people.of_kind("text")))
+        people = Table(0) if train.catalog is None else train.catalog.users
+        for name in set(self.user_text_columns or ()) - set(people):
+            raise UnknownName("column", name, people)
+        told = self.written_about(people)
+        if any(told):
             net.people_texts = torch.from_numpy(encoder.encode(told, run.log))
         if self.unfrozen_layers:
             net.finetune(encoder.network, written, told)
         return SBERTTwoTowerModel(self, about, net, run, columns, train.users)
+
+    def written_about(self, people: Table) -> list[str]:
+        """What is read of each person to the encoder; empty where nothing is. The table may lack columns."""
+        chosen = tuple(people.of_kind("text")) if self.user_text_columns is None else self.user_text_columns
+        there = [name for name in dict.fromkeys((*chosen, TOLD)) if name in people]
+        return row_texts(people, there, setting="user_text_columns")
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "SBERTTwoTowerModel":
         columns, users = UserColumns.from_arrays(part(state, COLUMNS)), Vocab.from_arrays(part(state, USERS))
@@ -171,13 +185,15 @@ class SBERTTwoTowerNet(TwoTowerNet):
         self._item_texts, self._people_texts = items, people
         learn_slower(self.encoder.parameters(), self.settings.encoder_lr / self.settings.plan.lr)
 
-    def reread(self) -> None:
-        """Encode all texts with the weights as they are now."""
-        if self.encoder is None:
-            return
-        for table, texts in ((self.texts, self._item_texts), (self.people_texts, self._people_texts)):
-            if len(texts):
-                table.copy_(torch.from_numpy(self.encoder.encode(texts)))
+    def reread_items(self) -> None:
+        """Encode the texts of all items with the weights as they are now."""
+        if self.encoder is not None and len(self._item_texts):
+            self.texts.copy_(torch.from_numpy(self.encoder.encode(self._item_texts)))
+
+    def reread_people(self) -> None:
+        """Encode what is written about people with the weights as they are now."""
+        if self.encoder is not None and len(self._people_texts):
+            self.people_texts.copy_(torch.from_numpy(self.encoder.encode(self._people_texts)))
 
     def _texts_read(self, items: Tensor) -> Tensor:
         """(n, width) of the texts of some items; a few of them are encoded now, so that the encoder learns."""
@@ -194,26 +210,27 @@ class SBERTTwoTowerNet(TwoTowerNet):
 
     def inputs(self, items: Tensor) -> Tensor:
         """(n, 2 dim) as the base has it; by chance an item is known by what is said of it alone."""
-        said, texts, described = self._said(), self._texts_read(items), self._described()[items]
+        texts, described = self._texts_read(items), self._described()[items]
         # An item of which nothing is said keeps its own: of nothing, nothing is learned.
         kept = torch.rand(len(items), device=items.device) >= self.settings.item_forgetting
         kept |= ~described & ~_written(texts)
         kinds, there = self._kinds(
             nn.functional.embedding(items, self.items.weight),
-            None if said is None else nn.functional.embedding(items, said),
+            self._said(items),
             texts,
             self.met[items] & kept,
             described,
         )
         return torch.cat([self.item_kinds(kinds, there), kinds[:, 2]], 1)
 
-    def all_inputs(self) -> Tensor:
-        kinds, there = self.all_kinds()
+    def _whole(self, items: Tensor) -> Tensor:
+        kinds, there = self.kinds_of_items(items)
         return torch.cat([self.item_kinds(kinds, there), kinds[:, 2]], 1)
 
-    def all_kinds(self) -> tuple[Tensor, Tensor]:
-        """(items, 3, dim) what is known of all items, of each kind, and (items, 3) whether it is."""
-        return self._kinds(self.items.weight, self._said(), self.texts, self.met, self._described())
+    def kinds_of_items(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, dim) what is known of some items, of each kind, and (n, 3) whether it is."""
+        own = nn.functional.embedding(items, self.items.weight)
+        return self._kinds(own, self._said(items), self.texts[items], self.met[items], self._described()[items])
 
     def item_side(self, inputs: Tensor) -> Tensor:
         return super().item_side(inputs[:, : self.settings.dim])
@@ -240,8 +257,8 @@ class SBERTTwoTowerNet(TwoTowerNet):
         there = torch.stack([own_there, described, written], 1)
         return kinds * there.unsqueeze(-1), there
 
-    def _said(self) -> Tensor | None:
-        return self.items.said() if isinstance(self.items, FeaturedItems) else None
+    def _said(self, items: Tensor) -> Tensor | None:
+        return self.items.said(items) if isinstance(self.items, FeaturedItems) else None
 
     def _described(self) -> Tensor:
         """(items,) bool."""
@@ -301,8 +318,14 @@ class SBERTTwoTowerModel(TwoTowerModel):
     settings: SBERTTwoTower
     net: SBERTTwoTowerNet
 
+    def before_epoch(self, epoch: int) -> None:
+        """What is written of people is no part of a checkpoint, so its vectors follow from the weights that are."""
+        if epoch:
+            self.net.reread_people()
+
     def calibrate(self) -> None:
-        self.net.reread()
+        super().calibrate()
+        self.net.reread_items()
 
     def knows_new_items(self) -> bool:
         return True
@@ -311,7 +334,7 @@ class SBERTTwoTowerModel(TwoTowerModel):
         """The texts of the new items are encoded."""
         fresh = np.arange(len(self.items), len(items))
         met = np.pad(self.about.met, (0, len(fresh)))
-        texts = self._encoded(row_texts(catalog, self.settings.text_columns, met=met)[len(self.items) :])
+        texts = self._encoded(row_texts(catalog, self.settings.text_columns, met=met)[len(self.items) :], keep=True)
         model = super()._with_rows(items, catalog)
         model.net.texts[torch.from_numpy(fresh)] = torch.from_numpy(texts.astype(np.float16))
         model._answerable = model._known_items()
@@ -359,11 +382,9 @@ class SBERTTwoTowerModel(TwoTowerModel):
         asked, index = self.ask(queries).queries, self._known(items).astype(np.int64)
         history, device = self._readable(asked).history.last(self.settings.length), device_of(self._run)
         with self._answering():
-            kinds, there = (each[torch.from_numpy(index).to(device)] for each in self.net.all_kinds())
-            of_items = self.net.item_kinds.weights(kinds, there)
-            arrays = (history.values.astype(np.int64), history.offsets, history.lengths > 0)
-            read, offsets, met = (torch.from_numpy(each).to(device) for each in arrays)
-            pooled, people = mean_of_rows(self.net.all_inputs(), read, offsets), self.people(asked).to(device)
+            of_items = self.net.item_kinds.weights(*self.net.kinds_of_items(torch.from_numpy(index).to(device)))
+            pooled, people = self._means(*self._read(history)), self.people(asked).to(device)
+            met = torch.from_numpy(history.lengths > 0).to(device)
             of_people = self.net.person_kinds.weights(*self.net.kinds_of_people(pooled, met, met, people))
         similar = self.query_vectors(asked) @ self.item_vectors()[index].T
         shares = [each.cpu().numpy() for each in (*of_items, *of_people)]
@@ -371,13 +392,12 @@ class SBERTTwoTowerModel(TwoTowerModel):
 
     def people(self, queries: Queries) -> People:
         people, table = super().people(queries), queries.user_features
-        if table is None or not table.of_kind("text"):
-            return people
-        return replace(people, texts=torch.from_numpy(self._encoded(row_texts(table, list(table.of_kind("text"))))))
+        written = [] if table is None else self.settings.written_about(table)
+        return replace(people, texts=torch.from_numpy(self._encoded(written))) if any(written) else people
 
-    def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(texts, width); NaN for an empty one."""
-        return self._encoder.encode(texts) if self.net.encoder is None else self.net.encoder.encode(texts)
+    def _encoded(self, texts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
+        """(texts, width); NaN for an empty one. What stands in queries is nobody's to keep."""
+        return self._encoder.encode(texts, keep=keep) if self.net.encoder is None else self.net.encoder.encode(texts)
 
     @cached_property
     def _encoder(self) -> TextEncoder:
@@ -387,6 +407,3 @@ class SBERTTwoTowerModel(TwoTowerModel):
 def _written(texts: Tensor) -> Tensor:
     """(n,) bool, is there a text?"""
     return ~texts[:, 0].isnan()
-
-
-TOLD = "told"  # the column in which a text about a person stands

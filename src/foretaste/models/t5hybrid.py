@@ -40,7 +40,6 @@ ASPECTS = {
 FEATURES = "features"  # what is pooled beside the aspects
 TEXTS, T5 = "texts", "t5"
 FLATTEST = 0.01  # of the mean variance of all numbers of a vector: what varies less is not blown up as much
-READ_TOGETHER = 4096  # items, when all are computed
 WIDTH = 512  # of t5-small
 
 
@@ -222,19 +221,16 @@ class T5HybridNet(TwoTowerNet):
         own = nn.functional.embedding(items, self.items.weight)
         return self.fused(own, self.met[items] & kept, kinds, there)
 
-    def all_inputs(self) -> Tensor:
-        every = torch.arange(len(self.met), device=self.met.device)
-        parts = [every[start : start + READ_TOGETHER] for start in range(0, len(every), READ_TOGETHER)]
-        return torch.cat(
-            [self.fused(self.items.weight[part], self.met[part], *self.content_of(part)) for part in parts]
-        )
+    def _whole(self, items: Tensor) -> Tensor:
+        own = nn.functional.embedding(items, self.items.weight)
+        return self.fused(own, self.met[items], *self.content_of(items))
 
     def content_of(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """(n, kinds, dim) what is said of some items, of each kind, and (n, kinds) whether it is."""
         kinds, there = self.projected(self.texts[items].float())
         if not isinstance(self.items, FeaturedItems):
             return kinds, there
-        said = nn.functional.embedding(items, self.items.said()).to(kinds.dtype)
+        said = self.items.said(items).to(kinds.dtype)
         kinds, there = torch.cat([kinds, said[:, None]], 1), torch.cat([there, self.items.described[items, None]], 1)
         return kinds * there.unsqueeze(-1), there
 
@@ -326,7 +322,7 @@ class T5HybridModel(TwoTowerModel):
         """The texts of the new items are read."""
         fresh = np.arange(len(self.items), len(items))
         met = np.pad(self.about.met, (0, len(fresh)))
-        vectors = self._vectors([texts[len(self.items) :] for texts in self.settings.written(catalog, met)])
+        vectors = self._vectors([texts[len(self.items) :] for texts in self.settings.written(catalog, met)], keep=True)
         model = super()._with_rows(items, catalog)
         texts = model.net.even(torch.from_numpy(vectors).to(model.net.center.device)).half()
         model.net.texts[torch.from_numpy(fresh).to(texts.device)] = texts
@@ -369,16 +365,18 @@ class T5HybridModel(TwoTowerModel):
         weights, attention, gates = (each.float().cpu().numpy() for each in shares)
         return AspectReasons(similar, weights, attention, gates, self.net.kinds)
 
-    def _vectors(self, written: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    def _vectors(self, written: Sequence[Sequence[str]], *, keep: bool = False) -> NDArray[np.float32]:
         """(texts, aspects, width) of what is written, aspect by aspect; the encoder is not needed for nothing."""
         if any(map(any, written)):
-            return vectors_of(self.encoder, written, self._run)
+            return vectors_of(self.encoder, written, self._run, keep=keep)
         return np.full((len(written[0]), *self.net.center.shape), np.nan, np.float32)
 
 
-def vectors_of(encoder: T5Encoder, written: Sequence[Sequence[str]], run: Run) -> NDArray[np.float32]:
+def vectors_of(
+    encoder: T5Encoder, written: Sequence[Sequence[str]], run: Run, *, keep: bool = True
+) -> NDArray[np.float32]:
     """(texts, aspects, width) of what is written of each under each aspect (aspects, texts); NaN where nothing is."""
-    found = encoder.encode([text for texts in written for text in texts], run.log)
+    found = encoder.encode([text for texts in written for text in texts], run.log, keep=keep)
     return np.ascontiguousarray(found.reshape(len(written), -1, found.shape[1]).swapaxes(0, 1))
 
 

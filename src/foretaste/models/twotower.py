@@ -1,6 +1,6 @@
 """Two towers: a network for people and one for items, trained against the other items of a batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.tasks import TaskHeads, Tasks, item_names
 from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
 from foretaste.query import Holdout, Queries
-from foretaste.ragged import PAD
+from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
 from foretaste.run import Run
 from foretaste.sampling import Negatives
@@ -35,6 +35,7 @@ from foretaste.vocab import Vocab
 __all__ = ["TwoTower", "TwoTowerModel", "TwoTowerNet"]
 
 ANSWERED_TOGETHER = 8192  # queries
+PUT_TOGETHER = 4096  # items whose inputs are worked out at a time
 HARD_FROM = 100  # of the best items that a person has not met, hard negatives are drawn
 USERS, COLUMNS, NET = "known_users", "user_columns", "net"
 
@@ -130,6 +131,7 @@ class TwoTower(IterativeSettings):
         size = self.batch_size or int(np.clip(len(pairs) // 100, 1024, 8192))
 
         def batches(epoch: int) -> HistoryPairBatches:
+            model.before_epoch(epoch)
             rng = run.rng(name, "batches", epoch)
             hard = model.best_unmet(train) if self.hard_negatives and epoch else None
             return HistoryPairBatches(self, train, pairs, codes, size, hard, rng)
@@ -209,13 +211,14 @@ class TwoTowerNet(nn.Module):
         self.user_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
         self.tasks = None
         if settings.tasks.any:
-            has = item_names(about.catalog, about.met)[0]
-            if settings.tasks.of_names and not has.shape[1]:
+            nothing: tuple[Ragged, Sequence[str]] = Ragged.empty(len(about.items)), ()
+            has, names = item_names(about.catalog, about.met) if settings.tasks.of_names else nothing
+            if settings.tasks.of_names and not names:
                 raise MissingData(
                     f"tasks: no column of the items of {about.data} groups them by names, so there are no categories "
                     f"to learn: {', '.join(about.catalog) or 'none'}. Give an item table with some, or leave it out."
                 )
-            self.tasks = TaskHeads(settings.dim, settings.tasks, has)
+            self.tasks = TaskHeads(settings.dim, settings.tasks, has, len(names))
 
     def losses(self, batch: HistoryPairs) -> dict[str, Tensor]:
         settings, device = self.settings, batch.positive.device
@@ -249,7 +252,7 @@ class TwoTowerNet(nn.Module):
             return torch.as_tensor(self.items(items))
         known = torch.rand(len(items), 1, device=items.device) >= self.settings.item_forgetting
         known |= ~self.items.described[items].unsqueeze(1)  # of which nothing is said: of nothing, nothing is learned
-        said = nn.functional.embedding(items, self.items.said())
+        said = self.items.said(items)
         return said + nn.functional.embedding(items, self.items.weight) * known.to(said.dtype)
 
     def log_odds(self, items: Tensor, pairs: int, drawn: int, hard: Tensor) -> Tensor:
@@ -304,13 +307,18 @@ class TwoTowerNet(nn.Module):
         """(n, dim) of length 1, of inputs (n, width)."""
         return unit(self.item_tower(inputs))
 
-    def all_inputs(self) -> Tensor:
-        """(items, width) what all items bring into the towers."""
-        return self.items.vectors()
+    def whole_inputs(self, items: Tensor) -> Tensor:
+        """(n, width) what some items bring into the towers to answer, where nothing is forgotten."""
+        return torch.cat([self._whole(few) for few in torch.split(items, PUT_TOGETHER)])
+
+    def _whole(self, items: Tensor) -> Tensor:
+        own = nn.functional.embedding(items, self.items.weight)
+        return own + self.items.said(items) if isinstance(self.items, FeaturedItems) else own
 
     def item_vectors(self) -> Tensor:
         """(items, dim) of length 1."""
-        return self.item_side(self.all_inputs())
+        every = torch.arange(len(self.items.weight), device=self.items.weight.device)
+        return torch.cat([self.item_side(self._whole(few)) for few in torch.split(every, PUT_TOGETHER)])
 
 
 class TwoTowerModel(TaskAnswers):
@@ -325,6 +333,7 @@ class TwoTowerModel(TaskAnswers):
         self.net, self.columns, self.users = net, columns, users
         self._run = run
         self._answerable = self._known_items()
+        self._item_vectors: NDArray[np.float32] | None = None  # of all items, once they are asked for
 
     @property
     def tasks(self) -> TaskHeads | None:
@@ -342,8 +351,12 @@ class TwoTowerModel(TaskAnswers):
             **prefixed(USERS, users.arrays()),
         }
 
+    def before_epoch(self, epoch: int) -> None:
+        """While fitting: bring what a checkpoint does not hold up to the weights. By default nothing."""
+
     def calibrate(self) -> None:
-        """While fitting: work out what answers need beside the weights, which have just changed. By default nothing."""
+        """While fitting: work out what answers need beside the weights, which have just changed."""
+        self._item_vectors = None
 
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those met in training, and with ``item_features`` those of which the catalogue says something."""
@@ -372,8 +385,12 @@ class TwoTowerModel(TaskAnswers):
         self.net.train(training)
 
     def item_vectors(self) -> NDArray[np.float32]:
+        if self._item_vectors is not None and not self.net.training:
+            return self._item_vectors
         with self._answering():
-            return np.asarray(self.net.item_vectors().cpu().numpy())
+            vectors = np.asarray(self.net.item_vectors().cpu().numpy())
+        self._item_vectors = None if self.net.training else vectors  # in training they change with each step
+        return vectors
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
         """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
@@ -384,16 +401,25 @@ class TwoTowerModel(TaskAnswers):
         with self._answering():
             people, met = self.people(queries).to(device), torch.from_numpy(history.lengths > 0).to(device)
             asked = np.flatnonzero((met | self.net.anything(people, met)).cpu().numpy())
-            table = self.net.all_inputs()
+            table, places = self._read(history.take(asked))
             for start in range(0, len(asked), ANSWERED_TOGETHER):
-                rows = asked[start : start + ANSWERED_TOGETHER]
-                read = history.take(rows)
-                items, offsets = (torch.from_numpy(each.astype(np.int64)) for each in (read.values, read.offsets))
-                pooled = mean_of_rows(table, items.to(device), offsets.to(device))
-                there = torch.from_numpy(rows).to(device)
+                some = slice(start, start + ANSWERED_TOGETHER)
+                rows = asked[some]
+                pooled, there = self._means(table, places.take(some)), torch.from_numpy(rows).to(device)
                 found = self.net.people(pooled, met[there], met[there], people.take(there))
                 vectors[rows] = unit(found).cpu().numpy()
         return vectors
+
+    def _read(self, history: Ragged) -> tuple[Tensor, Ragged]:
+        """What the items of some histories bring in, each put through once, and where each item of a history stands."""
+        items, places = np.unique(history.values, return_inverse=True)
+        table = self.net.whole_inputs(torch.from_numpy(items.astype(np.int64)).to(device_of(self._run)))
+        return table, history.with_values(places)
+
+    def _means(self, table: Tensor, places: Ragged) -> Tensor:
+        """(rows, width) the means of the rows of a table (any, width) that stand in each history."""
+        read, offsets = (torch.from_numpy(each.astype(np.int64)) for each in (places.values, places.offsets))
+        return mean_of_rows(table, read.to(table.device), offsets.to(table.device))
 
     def people(self, queries: Queries) -> People:
         """What is known of those who ask, beside their histories."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from foretaste.catalog import NO_TIME
+from foretaste.nets.rows import rows_taken
 from foretaste.ragged import PAD, Ragged
 
 __all__ = [
@@ -63,22 +64,20 @@ class FeaturedItems(ItemEmbedding):
         self.features = nn.Parameter(torch.empty(max(1, meanings), dim))
         nn.init.normal_(self.features, std=0.02)
         self.codes: Tensor
-        self.starts: Tensor
+        self.offsets: Tensor
+        self.described: Tensor  # (items,) bool, does the catalogue say anything?
         self.register_buffer("codes", torch.from_numpy(codes.values.astype(np.int64)), persistent=False)
-        self.register_buffer("starts", torch.from_numpy(codes.offsets[:-1].copy()), persistent=False)
+        self.register_buffer("offsets", torch.from_numpy(codes.offsets.copy()), persistent=False)
+        self.register_buffer("described", self.offsets.diff() > 0, persistent=False)
 
     def vectors(self) -> Tensor:
         """The vectors (items, dim) of all items."""
         return self.weight + self.said()
 
-    def said(self) -> Tensor:
-        """(items, dim) what the catalogue says of all items; zero where it says nothing."""
-        return nn.functional.embedding_bag(self.codes, self.features, self.starts, mode="mean")
-
-    @property
-    def described(self) -> Tensor:
-        """(items,) bool, does the catalogue say anything?"""
-        return self.starts.diff(append=self.starts.new_tensor([len(self.codes)])) > 0
+    def said(self, items: Tensor | None = None) -> Tensor:
+        """(n, dim) what the catalogue says of items (n,); zero where it says nothing. None: of all."""
+        told = (self.codes, self.offsets) if items is None else rows_taken(self.codes, self.offsets, items)
+        return nn.functional.embedding_bag(told[0], self.features, told[1], mode="mean", include_last_offset=True)
 
 
 class IntervalEmbedding(nn.Module):

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from foretaste.catalog import Categories, Category, Table
 from foretaste.item_features import ItemFeatures
+from foretaste.nets.rows import rows_taken
+from foretaste.ragged import Ragged
 
 __all__ = ["TaskHeads", "Tasks", "average_precision", "item_names"]
+
+MOST_NAMES = 2048  # that are looked at for each pair; of more a sample is drawn for each batch
 
 
 class Tasks(BaseModel):
@@ -49,23 +53,28 @@ class TaskHeads(nn.Module):
     likewise, with weights of its own; the logits of the names of an item are a matrix times its vector. So a task that
     is learned pulls at the vectors by which items are found.
 
+    Of more than 2,048 names a batch looks at those that its items have and at as many others, drawn evenly, which stand
+    for all the rest: on average the loss is the same, and what a step takes does not grow with the names.
+
     Source: tasks that share what they stand on are those of Caruana, "Multitask Learning", Machine Learning 28, 1997;
         the form of the rating is that of biased factorisation (Koren, Bell, Volinsky, Computer 42, 2009, eq. 4) with
         the person's bias read off their vector, so that strangers have one too.
     """
 
     scale: Tensor  # (4,) mean, deviation, lowest and highest of the values of training
-    has: Tensor  # (items, names) bool
+    codes: Tensor  # (total,) the names of all items, one item after another ...
+    offsets: Tensor  # (items + 1,) ... and where each begins
 
-    def __init__(self, dim: int, tasks: Tasks, has: NDArray[np.bool_]) -> None:
-        """Args: has, (items, names) which names each item has; one of which nothing is known teaches nothing."""
+    def __init__(self, dim: int, tasks: Tasks, has: Ragged, names: int) -> None:
+        """Args: has, (items) the names of each, by number; an item without any teaches nothing of names."""
         super().__init__()
-        self.tasks = tasks
+        self.tasks, self.names = tasks, names
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 0.0, 0.0]))
-        self.register_buffer("has", torch.from_numpy(has), persistent=False)
+        self.register_buffer("codes", torch.from_numpy(has.values.astype(np.int64)), persistent=False)
+        self.register_buffer("offsets", torch.from_numpy(has.offsets.copy()), persistent=False)
         self.rating = _Pairs(dim, len(has)) if tasks.rating else None
         self.sentiment = _Pairs(dim, len(has)) if tasks.sentiment else None
-        self.category = nn.Linear(dim, has.shape[1]) if tasks.category else None
+        self.category = nn.Linear(dim, names) if tasks.category else None
 
     def measure(self, values: NDArray[np.floating]) -> None:
         """Take mean, deviation and range from the values (events,) of training, NaN where not given."""
@@ -93,18 +102,59 @@ class TaskHeads(nn.Module):
             entropy = nn.functional.binary_cross_entropy_with_logits(logits, liked, reduction="none") * given
             found["sentiment"] = self.tasks.sentiment * entropy.sum() / given.sum().clamp(min=1)
         if self.category is not None:
-            logits = self.category(items.to(self.category.weight.dtype)).float()
-            truth, named = self.has[index].float(), self.has[index].any(1)
-            entropy = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1) * named
+            named = self.named[index]
+            entropy = self._entropy(self.category, items.to(self.category.weight.dtype), index) * named
             found["category"] = self.tasks.category * entropy.sum() / named.sum().clamp(min=1)
         if self.tasks.content:
             other = torch.randperm(len(index), device=index.device)
-            first, second = self.has[index], self.has[index[other]]
-            counted = (index != index[other]) & first.any(1) & second.any(1)
-            alike = _cosine(first.float(), second.float())
-            apart = (_cosine(items.float(), items[other].float()) - alike).square() * counted
+            counted = (index != index[other]) & self.named[index] & self.named[index[other]]
+            alike = self._alike(index, index[other])
+            apart = (nn.functional.cosine_similarity(items.float(), items[other].float()) - alike).square() * counted
             found["content"] = self.tasks.content * apart.sum() / counted.sum().clamp(min=1)
         return found
+
+    @property
+    def named(self) -> Tensor:
+        """(items,) bool, has it any name?"""
+        return self.offsets.diff() > 0
+
+    def has(self, index: Tensor) -> Tensor:
+        """(n, names) bool, which names some items have; (n,) their numbers."""
+        row, name = self._rows(index)
+        has = torch.zeros(len(index), self.names, dtype=torch.bool, device=index.device)
+        has[row, name] = True
+        return has
+
+    def _rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """(total,) the rows of some items (n,) that have a name, and the names."""
+        names, offsets = rows_taken(self.codes, self.offsets, index)
+        return torch.arange(len(index), device=index.device).repeat_interleave(offsets.diff()), names
+
+    def _entropy(self, category: nn.Linear, items: Tensor, index: Tensor) -> Tensor:
+        """(pairs,) the mean, over all names, of the binary cross-entropy; of many names, what it is expected to be."""
+        if self.names <= MOST_NAMES:
+            logits, truth = category(items).float(), self.has(index).float()
+            return nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1)
+        row, name = self._rows(index)
+        drawn = torch.unique(torch.randint(self.names, (MOST_NAMES,), device=index.device))
+        place = torch.searchsorted(drawn, name).clamp(max=len(drawn) - 1)
+        own = drawn[place] == name
+        others = torch.ones(len(index), len(drawn), dtype=torch.bool, device=index.device)
+        others[row[own], place[own]] = False
+        weight, bias = nn.functional.embedding(drawn, category.weight), category.bias[drawn]
+        lacking = nn.functional.softplus(nn.functional.linear(items, weight, bias).float()) * others
+        rest = (self.names - torch.bincount(row, minlength=len(index))) / others.sum(1).clamp(min=1)
+        logits = (items[row] * nn.functional.embedding(name, category.weight)).sum(1) + category.bias[name]
+        having = torch.zeros_like(rest).index_add(0, row, nn.functional.softplus(-logits.float()))
+        return (having + lacking.sum(1) * rest) / self.names
+
+    def _alike(self, first: Tensor, second: Tensor) -> Tensor:
+        """(pairs,) the cosine of the names of two items each; 0 where one has none."""
+        (row, name), (other_row, other_name) = self._rows(first), self._rows(second)
+        shared = torch.isin(row * self.names + name, other_row * self.names + other_name)
+        count = torch.bincount(row[shared], minlength=len(first)).float()
+        lengths = self.offsets.diff()
+        return count / (lengths[first] * lengths[second]).clamp(min=1).float().sqrt()
 
     def in_units(self, guessed: Tensor) -> Tensor:
         """Ratings in deviations, in the units of the data and within the range of training."""
@@ -126,14 +176,12 @@ class _Pairs(nn.Module):
         return torch.as_tensor((read[:, :-1] * items.float()).sum(1) + read[:, -1] + bias)
 
 
-def item_names(table: Table, met: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Sequence[str]]:
-    """(items, names) which names, such as genres, each item has of those that items met in training have; and these."""
+def item_names(table: Table, met: NDArray[np.bool_]) -> tuple[Ragged, Sequence[str]]:
+    """The names, such as genres, that each item has of those that items met in training have, by number; and these."""
     kept = {name: each for name, each in table.columns.items() if isinstance(each, Category | Categories)}
     named = Table(len(table), kept)
     features = ItemFeatures.of(named.take(met))
-    codes, has = features.codes(named), np.zeros((len(table), len(features.meanings)), bool)
-    has[codes.row_of_value(), codes.values] = True
-    return has, features.meanings
+    return features.codes(named), features.meanings
 
 
 def average_precision(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
@@ -146,7 +194,3 @@ def average_precision(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> f
     there = np.take_along_axis(has, order, 1)
     precision = np.cumsum(there, 1) / np.arange(1, there.shape[1] + 1)
     return float(((precision * there).sum(1) / there.sum(1)).mean())
-
-
-def _cosine(first: Tensor, second: Tensor) -> Tensor:
-    return nn.functional.cosine_similarity(first, second, dim=1)

@@ -101,12 +101,13 @@ class TaskAnswers(VectorModel):
 
     def _category_logits(self, items: NDArray[np.integer]) -> Tensor:
         with self._answering():
-            vectors = torch.from_numpy(self.item_vectors()[items]).to(device_of(self._run))
+            vectors = torch.from_numpy(self.likeness_vectors()[items]).to(device_of(self._run))
             return torch.as_tensor(self.tasks.category(vectors).cpu())  # type: ignore[union-attr, misc]
 
     def _of_pairs(self, head: nn.Module, queries: Queries, items: Ragged) -> Tensor:
         """(total,) what a head makes of each query and each of its own items."""
-        people, vectors = np.nan_to_num(self.query_vectors(queries)), self.item_vectors()
+        vectors = self.likeness_vectors()
+        people = np.nan_to_num(self.query_vectors(queries)[:, : vectors.shape[1]])
         device, row, found = device_of(self._run), items.row_of_value(), []
         with self._answering():
             for start in range(0, len(row), PAIRS):

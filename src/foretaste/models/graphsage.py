@@ -19,7 +19,7 @@ from foretaste.mishaps import weights_explained
 from foretaste.nets.attention import check_heads
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.sage import ITEMS, MOST_HEARD, PLACES, USERS, Kind, MeetingGraph, Neighbors, SageLayers, Withheld
-from foretaste.nets.towers import FeatureEmbedding
+from foretaste.nets.towers import FeatureEmbedding, ItemBias, with_one
 from foretaste.pairs import PairBatches, Pairs
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged, groups_within
@@ -72,6 +72,8 @@ class GraphSAGE(IterativeSettings):
     """What is made of the neighbours' vectors."""
     heads: PositiveInt = 2
     """Of the aggregator attention."""
+    item_bias: bool = False
+    """Let an item say beside its vector how likely it is for anybody; else cosines alone must know what is popular."""
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of the hidden layers of the network in each layer; without any it is a matrix."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -187,6 +189,7 @@ class GraphSAGENet(nn.Module):
         self.register_buffer("codes", torch.from_numpy(codes), persistent=False)
         heads = settings.heads if settings.aggregator == "attention" else None
         self.layers = SageLayers(settings.dim, len(settings.fanouts), heads, settings.hidden, settings.dropout)
+        self.bias = ItemBias(settings.dim, settings.temperature) if settings.item_bias else None
 
     def losses(self, batch: Pairs) -> dict[str, Tensor]:
         settings, user, device = self.settings, batch.anchor, batch.positive.device
@@ -206,11 +209,15 @@ class GraphSAGENet(nn.Module):
         stranger = user.masked_fill(~self._chances(len(batch), settings.user_dropout), PAD)
         codes = self.codes[user]
         somebody = (people.hops[0].lengths > 0) | self.anything(stranger, codes)
-        states = self.layers(people, self.people(stranger, codes), inputs)[somebody] / settings.temperature
-        vectors, row_of = inputs[ITEMS]
-        vectors = self.layers(offered, nn.functional.embedding(row_of[items], vectors), inputs)
+        states = self.layers(people, self.people(stranger, codes), inputs)[somebody]
+        table, row_of = inputs[ITEMS]
+        brought = nn.functional.embedding(row_of[items], table)
+        vectors = self.layers(offered, brought, inputs)
+        if self.bias is not None:
+            states, vectors = with_one(states), self.bias(vectors, brought)
         expected = self.log_odds(items, len(batch), count)
-        loss = sampled_softmax(states, vectors, others[: len(batch)][somebody], others, expected)
+        positive = others[: len(batch)][somebody]
+        loss = sampled_softmax(states / settings.temperature, vectors, positive, others, expected)
         return {"in-batch softmax": loss}
 
     @property
@@ -353,11 +360,22 @@ class GraphSAGEModel(VectorModel):
         return self._states
 
     def item_vectors(self) -> NDArray[np.float32]:
-        return np.asarray(self.item_states()[-1].cpu().numpy())
+        states = self.item_states()
+        if self.net.bias is None:
+            return np.asarray(states[-1].cpu().numpy())
+        with self._answering():
+            return np.asarray(self.net.bias(states[-1], states[0]).cpu().numpy())
+
+    def likeness_vectors(self) -> NDArray[np.float32]:
+        return self.item_vectors()[:, : self.settings.dim]  # without what makes items likely for anybody
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
-        """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
-        return self._user_states(queries, self.item_states()[:-1])
+        """Of length 1, with ``item_bias`` a 1 behind it.
+
+        NaN for a query of whom nothing is known: no item met in training, no feature, no own vector.
+        """
+        found = self._user_states(queries, self.item_states()[:-1])
+        return found if self.net.bias is None else with_one(torch.from_numpy(found)).numpy()
 
     def after_newer_events(self) -> Self:
         """Items that training never met hear who met them by now."""

@@ -386,7 +386,7 @@ class SBERTTwoTowerModel(TwoTowerModel):
             pooled, people = self._means(*self._read(history)), self.people(asked).to(device)
             met = torch.from_numpy(history.lengths > 0).to(device)
             of_people = self.net.person_kinds.weights(*self.net.kinds_of_people(pooled, met, met, people))
-        similar = self.query_vectors(asked) @ self.item_vectors()[index].T
+        similar = self.query_vectors(asked)[:, : self.settings.dim] @ self.likeness_vectors()[index].T
         shares = [each.cpu().numpy() for each in (*of_items, *of_people)]
         return Reasons(similar, shares[0], shares[1], shares[2], shares[3])
 

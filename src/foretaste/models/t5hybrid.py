@@ -361,7 +361,7 @@ class T5HybridModel(TwoTowerModel):
         asked, index = self.ask(queries).queries, self._known(items).astype(np.int64)
         with self._answering():
             shares = self.net.shares(torch.from_numpy(index).to(self.net.center.device))
-        similar = self.query_vectors(asked) @ self.item_vectors()[index].T
+        similar = self.query_vectors(asked)[:, : self.settings.dim] @ self.likeness_vectors()[index].T
         weights, attention, gates = (each.float().cpu().numpy() for each in shares)
         return AspectReasons(similar, weights, attention, gates, self.net.kinds)
 

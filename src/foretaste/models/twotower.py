@@ -19,7 +19,7 @@ from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.tasks import TaskHeads, Tasks, item_names
-from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
+from foretaste.nets.towers import FeatureEmbedding, ItemBias, Tower, mean_of_rows, unit, with_one
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
@@ -62,6 +62,8 @@ class TwoTower(IterativeSettings):
     """
 
     dim: PositiveInt = 64
+    item_bias: bool = False
+    """Let an item say beside its vector how likely it is for anybody; else cosines alone must know what is popular."""
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of the hidden layers of each tower."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -209,6 +211,7 @@ class TwoTowerNet(nn.Module):
         self.features = FeatureEmbedding(sizes, settings.dim) if sizes else None
         self.item_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
         self.user_tower = Tower(settings.dim, 0, settings.hidden, settings.dropout)
+        self.bias = ItemBias(settings.dim, settings.temperature) if settings.item_bias else None
         self.tasks = None
         if settings.tasks.any:
             nothing: tuple[Ragged, Sequence[str]] = Ragged.empty(len(about.items)), ()
@@ -236,14 +239,16 @@ class TwoTowerNet(nn.Module):
         if self.beside:
             read = met & (torch.rand(len(batch), device=device) >= settings.history_dropout)
         somebody = read | self.anything(people, met)
-        states = unit(self.people(pooled, read, met, people)[somebody])
+        states = self.person_side(self.people(pooled, read, met, people)[somebody])
         hard = torch.bincount(others[len(batch) + count :], minlength=len(needed))
         expected = self.log_odds(needed, len(batch), count, hard)
         positive = others[: len(batch)][somebody]
         items = self.item_side(inputs)
         losses = {"in-batch softmax": sampled_softmax(states / settings.temperature, items, positive, others, expected)}
         if self.tasks is not None:
-            losses |= self.tasks.losses(states, items[positive], needed[positive], batch.value[somebody])
+            dim = settings.dim  # without the bias
+            shared = states[:, :dim], items[positive, :dim]
+            losses |= self.tasks.losses(*shared, needed[positive], batch.value[somebody])
         return losses
 
     def inputs(self, items: Tensor) -> Tensor:
@@ -303,9 +308,14 @@ class TwoTowerNet(nn.Module):
             pooled = pooled + self.features(people.features)
         return torch.as_tensor(self.user_tower(pooled))
 
+    def person_side(self, people: Tensor) -> Tensor:
+        """(rows, dim) of length 1; with ``item_bias`` a 1 behind it."""
+        return unit(people) if self.bias is None else with_one(unit(people))
+
     def item_side(self, inputs: Tensor) -> Tensor:
-        """(n, dim) of length 1, of inputs (n, width)."""
-        return unit(self.item_tower(inputs))
+        """(n, dim) of length 1, of inputs (n, width); with ``item_bias`` that number behind it."""
+        vectors = self.item_tower(inputs)
+        return unit(vectors) if self.bias is None else self.bias(unit(vectors), vectors)
 
     def whole_inputs(self, items: Tensor) -> Tensor:
         """(n, width) what some items bring into the towers to answer, where nothing is forgotten."""
@@ -316,7 +326,7 @@ class TwoTowerNet(nn.Module):
         return own + self.items.said(items) if isinstance(self.items, FeaturedItems) else own
 
     def item_vectors(self) -> Tensor:
-        """(items, dim) of length 1."""
+        """(items, dim) of length 1; with ``item_bias`` that number behind it."""
         every = torch.arange(len(self.items.weight), device=self.items.weight.device)
         return torch.cat([self.item_side(self._whole(few)) for few in torch.split(every, PUT_TOGETHER)])
 
@@ -392,11 +402,17 @@ class TwoTowerModel(TaskAnswers):
         self._item_vectors = None if self.net.training else vectors  # in training they change with each step
         return vectors
 
+    def likeness_vectors(self) -> NDArray[np.float32]:
+        return self.item_vectors()[:, : self.settings.dim]  # without what makes items likely for anybody
+
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:
-        """Of length 1; NaN for a query of whom nothing is known: no item met in training, no feature, no own vector."""
+        """Of length 1, with ``item_bias`` a 1 behind it.
+
+        NaN for a query of whom nothing is known: no item met in training, no feature, no own vector.
+        """
         readable = self._readable(queries)
         history = readable.history.last(self.settings.length)
-        vectors = np.full((len(queries), self.settings.dim), np.nan, np.float32)
+        vectors = np.full((len(queries), self.settings.dim + self.settings.item_bias), np.nan, np.float32)
         device = device_of(self._run)
         with self._answering():
             people, met = self.people(queries).to(device), torch.from_numpy(history.lengths > 0).to(device)
@@ -407,7 +423,7 @@ class TwoTowerModel(TaskAnswers):
                 rows = asked[some]
                 pooled, there = self._means(table, places.take(some)), torch.from_numpy(rows).to(device)
                 found = self.net.people(pooled, met[there], met[there], people.take(there))
-                vectors[rows] = unit(found).cpu().numpy()
+                vectors[rows] = self.net.person_side(found).cpu().numpy()
         return vectors
 
     def _read(self, history: Ragged) -> tuple[Tensor, Ragged]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from foretaste.nets.dropout import Dropout
 from foretaste.ragged import PAD
 
-__all__ = ["FeatureEmbedding", "Tower", "mean_of_rows", "unit"]
+__all__ = ["FeatureEmbedding", "ItemBias", "Tower", "mean_of_rows", "unit", "with_one"]
 
 SHORT = 1e-6
 
@@ -59,6 +59,32 @@ class FeatureEmbedding(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """(rows, dim) for codes (rows, features); PAD = missing."""
         return nn.functional.embedding(codes - PAD + self.first, self.weight).sum(1)
+
+
+class ItemBias(nn.Module):
+    """How likely an item is for anybody, read off its vector: one number more beside those that a cosine is made of.
+
+    A cosine must turn popular items towards everybody; with this number it need not. It is 0 at first.
+
+    Args:
+        temperature: What scores are divided by; the number is not.
+    """
+
+    def __init__(self, dim: int, temperature: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(dim, 1)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+        self._temperature = temperature
+
+    def forward(self, sides: Tensor, vectors: Tensor) -> Tensor:
+        """(rows, dim + 1) the sides of items (rows, dim), and the number as ``vectors`` (rows, dim) have it."""
+        return torch.cat([sides, self._temperature * self.layer(vectors).to(sides.dtype)], 1)
+
+
+def with_one(sides: Tensor) -> Tensor:
+    """(rows, dim + 1) the sides of people (rows, dim), and the 1 that meets an item's bias."""
+    return torch.cat([sides, torch.ones_like(sides[:, :1])], 1)
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -180,6 +180,8 @@ def test_the_last_layers_of_the_encoder_can_learn_at_a_rate_of_their_own(tmp_pat
     groups = optimizer_of(settings.plan, tuned.net.parameters())
     set_rate(groups, 0.01)
     assert {group["lr"]: len(group["params"]) > 0 for group in groups.param_groups} == {0.01: True, 0.001: True}
+    silent_of = settings.model_copy(update={"user_text_columns": ()}).fit(library(told=True), run=RUN)
+    assert not len(silent_of.net.people_texts)
     with pytest.raises(ConfigError, match="unfrozen_layers is 7; the encoder has 6 layers"):
         settings.model_copy(update={"unfrozen_layers": 7}).fit(library(), run=RUN)
 

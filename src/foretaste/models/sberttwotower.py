@@ -117,7 +117,7 @@ class SBERTTwoTower(TwoTower):
         if any(told):
             net.people_texts = torch.from_numpy(encoder.encode(told, run.log))
         if self.unfrozen_layers:
-            net.finetune(encoder.network, written, told)
+            net.finetune(encoder.network, written, told if any(told) else ())
         return SBERTTwoTowerModel(self, about, net, run, columns, train.users)
 
     def written_about(self, people: Table) -> list[str]:

@@ -104,12 +104,12 @@ def test_the_page_of_results_is_what_the_kept_leaderboards_give(runner: ModuleTy
 def test_the_page_says_where_a_recipe_has_moved_on_since_it_was_measured(runner: ModuleType) -> None:
     import tables
 
-    board = json.loads((tables.KEPT / "gowalla.json").read_text(encoding="utf-8"))
-    assert list(tables.since("gowalla", board)) == []
+    board = json.loads((tables.KEPT / "ml-100k.json").read_text(encoding="utf-8"))
+    assert list(tables.since("ml-100k", board)) == []
     rows = {row["name"]: row for row in board["models"]}
     rows["ease"]["settings"]["l2"] += 1
     board["models"].remove(rows["als"])
-    assert list(tables.since("gowalla", board)) == [
+    assert list(tables.since("ml-100k", board)) == [
         "`ease` has other settings in the recipe today than when this was measured.",
         "`als` is in the recipe today, and was not when this was measured.",
     ]

@@ -294,6 +294,18 @@ def test_targets_never_met_in_training_are_not_known(world):
     assert board.protocol["targets_never_met_in_training"] == 30
     assert board["content"].per_query["hit@10"][:30].all()
     assert board["content"].metrics_known_targets["hit@10"].n == 270
+    assert "they count as misses, unless content finds them" in board.table()
+
+
+def test_where_no_target_was_met_in_training_it_is_not_said_that_all_are_misses(world):
+    holdout = replace(world.holdout, targets=Ragged.from_lists([[47]] * QUERIES))
+    table = np.zeros((QUERIES, ITEMS))
+    table[:, 47] = 1
+    board = evaluate({"content": Fake(world.vocab, table)}, holdout, train=world.train)
+    assert board["content"].metrics["hit@10"].mean == 1
+    assert "All 300 targets are unknown to training (0 outside the vocabulary, 300 never met): only content finds" in (
+        board.table()
+    )
 
 
 def test_known_targets_are_all_targets_where_all_are_known(board):

@@ -27,6 +27,8 @@ def test_the_recipes_of_the_contract_are_there() -> None:
         "retailrocket-buyers",
         "amazon14-beauty",
         "gowalla",
+        "ml-100k-cold",
+        "shop-texts",
     }
     assert wanted <= set(recipe_names())
 

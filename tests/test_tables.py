@@ -95,6 +95,10 @@ def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
         ("vector", ["[0.1, 0.2]", "[1, 2]", "[3, 4]", "[5, 6]"], Vector),
         ("title", ["Tea", "Cup", "Pot", "Jug"], Text),
         ("plot", ["He goes, she comes.", "A tea, a cup.", "War, then peace, then war.", "Nothing, really."], Text),
+        ("blurb", ["<p>Tea &amp; milk</p>", "<p>Tea &amp; ice</p>", "Ice", "<p>Milk &amp; ice</p>"], Text),
+        ("groups", ["Home &amp; Garden|Toys", "Toys", "Home &amp; Garden", "Toys|Music"], Categories),
+        ("group", ["Home &amp; Garden", "Arts &amp; Crafts", "Home &amp; Garden", "Arts &amp; Crafts"], Category),
+        ("grade", ["<none>", "a", "<none>", "a"], Category),
         ("remark", [f"all different words number {n} of them" for n in range(4)], Text),
     ],
 )

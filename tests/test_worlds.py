@@ -11,6 +11,7 @@ from foretaste.models import (
     HSTU,
     MODELS,
     BERT4Rec,
+    CategoryPopular,
     EnhancedBERT4Rec,
     GraphSAGE,
     GRU4Rec,
@@ -49,6 +50,22 @@ TOLD = TwoTower(
 )
 SAMPLED = GraphSAGE(dim=16, fanouts=(5, 3), batch_size=64, plan=TrainPlan(epochs=20, lr=0.01))
 TOLD_IN_GRAPH = SAMPLED.model_copy(update={"item_features": True, "user_features": True})
+# Who reads what is said of items, each with what it is that it must read.
+READ_TEXTS = SBERTTwoTower(
+    **{"dim": 16, "batch_size": 64, "dropout": 0.0, "item_forgetting": 0.5}, plan=TrainPlan(epochs=30, lr=0.01)
+)
+OF_TEXTS = {
+    "textsimilarity by words": TextSimilarity(by="words"),
+    "textsimilarity by encoder": TextSimilarity(),
+    "sberttwotower": READ_TEXTS,
+    "t5hybrid": T5Hybrid(
+        **{"dim": 16, "batch_size": 64, "dropout": 0.0, "item_forgetting": 0.5, "encoder": "./none", "pretrain": True},
+        **{"pretrain_epochs": 1, "encoder_dim": 32, "encoder_layers": 1, "plan": TrainPlan(epochs=30, lr=0.01)},
+    ),
+    "twotower": TOLD.model_copy(update={"user_features": False}),
+    "graphsage": SAMPLED.model_copy(update={"item_features": True}),
+}
+OF_MEANINGS = ("textsimilarity by encoder", "sberttwotower")
 NETS = {"sasrec": NET, "hstu": GATED, "bert4rec": MASKED, "gru4rec": RECURRENT, "enhancedbert4rec": KNOWING}
 COLLABORATIVE = {
     "itemknn": ItemKNN(neighbors=20),
@@ -75,6 +92,7 @@ checkerboard = cache(worlds.checkerboard)
 cycle = cache(worlds.cycle)
 lopsided = cache(worlds.lopsided)
 bridges = cache(worlds.bridges)
+twins = cache(worlds.twins)
 
 
 @pytest.mark.parametrize("name", COLLABORATIVE)
@@ -82,8 +100,9 @@ def test_on_the_checkerboard_collaborative_models_are_always_right(name):
     assert checkerboard().hit_rate(COLLABORATIVE[name].fit(checkerboard().train, run=RUN)) == 1.0
 
 
-def test_on_the_checkerboard_popularity_is_lost():
-    assert checkerboard().hit_rate(Popular().fit(checkerboard().train)) < 0.1
+@pytest.mark.parametrize("name", ["popular", "textsimilarity"])
+def test_on_the_checkerboard_popularity_and_content_are_lost(name):
+    assert checkerboard().hit_rate(ALL[name].fit(checkerboard().train)) < 0.1
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -142,7 +161,39 @@ def test_when_fashion_changes_recent_popularity_follows_and_popularity_does_not(
     assert world.hit_rate(Popular().fit(world.train)) == 0.0
 
 
-@pytest.mark.parametrize("settings", [GRAPH, SAMPLED], ids=lambda each: each.called())
+@pytest.mark.parametrize("settings", [GRAPH, SAMPLED, COLLABORATIVE["twotower"]], ids=lambda each: each.called())
 def test_over_bridges_a_graph_finds_what_nobody_met_together(settings):
     assert bridges().hit_rate(settings.fit(bridges().train, run=RUN), k=2) > 0.9
-    assert bridges().hit_rate(COLLABORATIVE["itemknn"].fit(bridges().train), k=2) == 0
+
+
+@pytest.mark.parametrize("name", ["popular", "recentpopular", "itemknn", "ease", "als", "hybrid"])
+def test_over_bridges_models_of_what_was_met_together_find_nothing(name):
+    assert bridges().hit_rate(ALL[name].fit(bridges().train, run=RUN), k=2) == 0
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_a_twin_that_nobody_met_is_known_by_the_same_text(name):
+    assert twins("text").hit_rate(OF_TEXTS[name].fit(twins("text").train, run=RUN)) == 1.0
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_a_twin_in_other_words_is_known_to_who_understands_them(name):
+    rate = twins("meaning").hit_rate(OF_TEXTS[name].fit(twins("meaning").train, run=RUN))
+    assert rate == 1.0 if name in OF_MEANINGS else rate <= 0.25  # some are met by chance
+
+
+@pytest.mark.parametrize(
+    "settings", [CategoryPopular(), OF_TEXTS["twotower"], OF_TEXTS["graphsage"]], ids=lambda each: each.called()
+)
+def test_a_twin_that_nobody_met_is_known_by_the_same_names(settings):
+    assert twins("names").hit_rate(settings.fit(twins("names").train, run=RUN)) == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in (*OF_TEXTS, "textsimilarity")])
+def test_of_a_twin_that_nobody_met_models_of_events_know_nothing(name):
+    assert twins("text").hit_rate(ALL[name].fit(twins("text").train, run=RUN)) == 0.0
+
+
+@pytest.mark.parametrize("name", ["twotower", "graphsage"])
+def test_nor_do_those_that_could_read_but_were_not_told_to(name):
+    assert twins("text").hit_rate(COLLABORATIVE[name].fit(twins("text").train, run=RUN)) == 0.0

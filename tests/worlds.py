@@ -1,6 +1,7 @@
 """Tiny worlds in which one family of models must be right and a simpler one cannot be."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,3 +123,61 @@ def bridges(chains: int = 10, users: int = 4) -> World:
     baskets = np.concatenate([met, crowd])
     train = log(np.repeat(np.arange(len(baskets)), 2), baskets.ravel(), items=3 * chains + 2)
     return World(train, Queries(Ragged.from_lists(first[:, None])), first + 2)
+
+
+# Of each circle its name, and three pairs of twins: what is written of the one, and of the other in other words.
+TWINS = {
+    "kitchen": (
+        ("a book on baking bread", "knead dough, then put it into an oven"),
+        ("pasta with sauce for dinner", "cooking spaghetti"),
+        ("the best of winter soup", "recipes of hot broths or stews"),
+    ),
+    "space": (
+        ("rockets to the moon", "lunar landing of Apollo astronauts"),
+        ("missions on the red planet", "could humans live among Martians"),
+        ("black holes and galaxies", "telescopes that watch distant stars"),
+    ),
+    "garden": (
+        ("roses from spring to autumn", "growing flowers outdoors"),
+        ("a vegetable patch", "planting tomatoes or beans"),
+        ("pruning trees and shrubs", "trimming a hedge of evergreen plants"),
+    ),
+    "music": (
+        ("jazz guitar in ten lessons", "chords of an acoustic string instrument"),
+        ("piano sonatas", "keyboard concertos by Mozart"),
+        ("songs of a choir", "learn how to sing opera"),
+    ),
+}
+
+
+def twins(said: Literal["text", "meaning", "names"], people: int = 15) -> World:
+    """Circles of three pairs of twins, of which training met one; who asks knows a whole circle but for one twin.
+
+    Item 2n + 1, never met, is the twin of item 2n: what is known of it stands in the catalogue alone.
+
+    Args:
+        said: What a twin shares with the other: the same "text"; or a text of like "meaning" that has no word of three
+            letters in common with any of those met; or, without any text, the "names" of what the catalogue says.
+        people: Who met the three items of each circle.
+    """
+    circle, items = np.repeat(np.arange(len(TWINS)), 3), 6 * len(TWINS)
+    met = 2 * np.arange(items // 2).reshape(-1, 3)
+    rng = np.random.default_rng(8)
+    together = rng.permuted(np.tile(met, (people, 1)), axis=1)
+    train = log(np.repeat(np.arange(len(together)), 3), together.ravel(), items=items)
+    names = list(TWINS)
+    columns = {"kind": Category.from_list([names[each] for each in np.repeat(circle, 2)])}
+    if said != "names":
+        columns = {"title": Text.from_list([text for name in names for text in _written(name, said == "meaning")])}
+    train = replace(train, catalog=Catalog(Table(items, columns), Table(len(train.users))))
+    answers = 2 * np.arange(items // 2) + 1
+    whole = np.arange(items).reshape(-1, 6)[circle]
+    others = whole[whole != answers[:, None]].reshape(-1, 5)
+    return World(train, Queries(Ragged.from_lists(list(others))), answers)
+
+
+def _written(circle: str, in_other_words: bool) -> list[str]:
+    """What is written of the items of a circle, each followed by its twin; the same has the circle's name in it."""
+    if in_other_words:
+        return [text for pair in TWINS[circle] for text in pair]
+    return [f"{circle}: {one}" for one, _ in TWINS[circle] for _ in range(2)]

@@ -207,11 +207,14 @@ def _about_known(entries: Sequence[Entry], protocol: Mapping[str, Any]) -> str:
         f"{each.name} {_number(each.metrics_known_targets[metric].mean)}" for each in entries if each.metrics
     )
     if not protocol["queries_with_known_target"]:
-        return f"All {protocol['targets']:,} targets are unknown to training: every query is a miss."
+        told = f"All {protocol['targets']:,} targets are unknown to training"
+        if not never:
+            return f"{told}: every query is a miss."
+        return f"{told} ({outside:,} outside the vocabulary, {never:,} never met): only content finds any of them."
     return (
         f"{outside + never:,} targets are unknown to training ({outside:,} outside the vocabulary, "
         f"{never:,} never met). "
-        f"Over all {protocol['queries']:,} queries they count as misses; {metric} over the "
+        f"Over all {protocol['queries']:,} queries they count as misses, unless content finds them; {metric} over the "
         f"{protocol['queries_with_known_target']:,} queries with a known target, those alone: {values}."
     )
 

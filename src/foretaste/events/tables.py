@@ -67,6 +67,9 @@ def read_item_table(
     cold = int(np.count_nonzero(~found))
     if cold:
         log(f"{name}: {cold:,} items without events were added to the {len(items):,} of the log")
+    if lacking := len(items) - int(found.sum()):
+        log(f"{name}: {lacking:,} of the {len(items):,} items of the log have no row in it: nothing is known of them")
+    if cold:
         items = items.extended(ids.lists())
     return items, _aligned(items, ids, table, name, "item", silent)
 

@@ -15,6 +15,9 @@ from foretaste.ragged import PAD
 __all__ = ["NumberColumn", "TypedColumn", "TypesChanged"]
 
 MOST_CATEGORIES = 1000
+# Names of categories such as <none> are no markup.
+TAG = r"(?i)</?(?:p|br|b|i|u|a|div|span|ul|ol|li|strong|em|h[1-6]|table|tr|td|img|font)\b[^<>]*>"
+ENTITY = r"&(?:#\d+|#x[0-9a-fA-F]+|\w+);"
 
 
 class TypesChanged(Exception):
@@ -211,9 +214,10 @@ def _json_lists(texts: pl.Series) -> pl.Series | None:
 
 def _separator(name: str, texts: pl.Series, counts: NDArray[np.int64]) -> str | None:
     """What separates several categories in a text; None if nothing does."""
-    if _is_prose(name):
+    if _is_prose(name) or texts.str.contains(TAG).any():
         return None
-    for separator in "|;,":
+    # A semicolon that ends an entity, as in "Home &amp; Garden", separates nothing.
+    for separator in "|," if texts.str.contains(ENTITY).any() else "|;,":
         holds = texts.str.contains(separator, literal=True)
         if counts[holds.to_numpy()].sum() < 0.1 * counts.sum() or len(texts) < 2:
             continue
@@ -226,7 +230,7 @@ def _separator(name: str, texts: pl.Series, counts: NDArray[np.int64]) -> str | 
 
 
 def _is_category(name: str, texts: pl.Series, rows: int) -> bool:
-    if len(texts) > MOST_CATEGORIES or _is_prose(name):
+    if len(texts) > MOST_CATEGORIES or _is_prose(name) or texts.str.contains(TAG).any():
         return False
     if len(texts) <= 0.05 * rows:
         return True

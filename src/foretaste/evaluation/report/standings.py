@@ -165,8 +165,8 @@ def _denominators(board: Board) -> list[str]:
     if _knows_known(board):
         known = next((row.known[board.primary].n for row in board.rows if board.primary in row.known), None)
         found.append(
-            "Targets unknown to training count as misses; the column “known targets only” leaves them out"
-            + (f" ({count(known)} queries)." if known is not None else ".")
+            "Targets unknown to training count as misses, unless content finds them; the column “known targets only” "
+            "leaves them out" + (f" ({count(known)} queries)." if known is not None else ".")
         )
     if "filter_seen" in protocol:
         hidden = "hidden from the lists" if protocol["filter_seen"] else "offered again"

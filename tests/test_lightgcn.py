@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scipy.sparse import csr_matrix
 
 from foretaste.models.lightgcn import LightGCN, LightGCNModel, LightGCNNet
-from foretaste.nets.graph import MetGraph, normalized
+from foretaste.nets.graph import MetGraph, normalized, product
 from foretaste.pairs import PairBatches, Pairs
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
@@ -51,6 +51,14 @@ def dense_layers(met: csr_matrix, vectors: torch.Tensor, weights: tuple[float, .
 
 def test_edges_are_divided_by_the_roots_of_both_degrees(met):
     np.testing.assert_allclose(normalized(met).toarray(), dense_adjacency(met)[:7, 7:].numpy(), rtol=1e-6)
+
+
+def test_a_product_is_that_of_the_dense_matrix_where_rows_and_columns_are_empty_too():
+    met = csr_matrix(np.array([[0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], np.float32))
+    graph, rng = MetGraph(met, (0.5, 0.5)), torch.Generator().manual_seed(0)
+    for matrix in (graph.to_users, graph.to_items):
+        vectors = torch.randn(matrix.shape[1], 5, generator=rng)
+        torch.testing.assert_close(product(matrix, vectors), matrix.to_dense() @ vectors)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.25, 0.25, 0.25, 0.25), (0.0, 0.7, -0.2)])

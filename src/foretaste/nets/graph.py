@@ -9,7 +9,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-__all__ = ["MetGraph", "normalized"]
+__all__ = ["MetGraph", "normalized", "product"]
 
 
 def normalized(met: csr_matrix) -> csr_matrix:
@@ -49,7 +49,7 @@ class MetGraph(nn.Module):
         """The same, of which no gradient is wanted."""
         of_users, of_items = users * self.weights[0], items * self.weights[0]
         for weight in self.weights[1:]:
-            users, items = self.to_users @ items, self.to_items @ users
+            users, items = product(self.to_users, items), product(self.to_items, users)
             of_users.add_(users, alpha=weight)
             of_items.add_(items, alpha=weight)
         return of_users, of_items
@@ -62,7 +62,7 @@ class MetGraph(nn.Module):
         told = torch.zeros_like(items)
         for weight in self.weights[1:]:
             told.add_(items, alpha=weight)
-            users, items = self.to_users @ items, self.to_items @ users
+            users, items = product(self.to_users, items), product(self.to_items, users)
         return told
 
 
@@ -80,8 +80,23 @@ class _Smoothed(torch.autograd.Function):
             return (*context.graph.smoothed(of_users.float(), of_items.float()), None)
 
 
+def product(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """(rows, dim) a sparse matrix in rows (CSR) times vectors (columns, dim), of which no gradient is wanted."""
+    if vectors.device.type != "cpu":
+        return matrix @ vectors
+    # The same sums as bags of embeddings: on a CPU these take a quarter of the time of torch's sparse product.
+    return nn.functional.embedding_bag(
+        matrix.col_indices(),
+        vectors,
+        matrix.crow_indices(),
+        mode="sum",
+        per_sample_weights=matrix.values(),
+        include_last_offset=True,
+    )
+
+
 def _sparse(matrix: csr_matrix) -> Tensor:
-    # 32 bits, because torch's sparse products on a CPU would make them so in each call.
+    # 32 bits are enough, and half as much to read in each product.
     row_starts, columns = (torch.from_numpy(each.astype(np.int32)) for each in (matrix.indptr, matrix.indices))
     checked = torch.sparse.check_sparse_tensor_invariants()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings(), checked:

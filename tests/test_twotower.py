@@ -12,7 +12,7 @@ from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError, MissingData
 from foretaste.history_pairs import HistoryPairBatches
 from foretaste.models.twotower import TwoTower, TwoTowerNet
-from foretaste.nets.towers import FeatureEmbedding, Tower, mean_of_rows, unit
+from foretaste.nets.towers import FeatureEmbedding, Tower, distinct, mean_of_rows, unit
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
@@ -79,6 +79,24 @@ def test_a_tower_begins_as_what_goes_in_and_learns_beside_it():
     assert [layer.out_features for layer in tower.layers if hasattr(layer, "out_features")] == [8, 5, 4]
     tower(vectors, beside).square().sum().backward()
     assert float(tower.layers[-1].weight.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("rows", [[[0, 1, 1], [], [2, 0]], [[], []]])
+def test_the_gradient_of_a_mean_of_rows_is_that_of_torch(rows):
+    vectors = torch.randn(4, 3, requires_grad=True)  # the last is in no row
+    items = torch.tensor([item for row in rows for item in row], dtype=torch.long)
+    offsets = torch.tensor([0, *map(len, rows)]).cumsum(0)
+    wanted = torch.nn.functional.embedding_bag(items, vectors, offsets, mode="mean", include_last_offset=True)
+    weights = torch.randn_like(wanted)
+    (of_torch,) = torch.autograd.grad((wanted * weights).sum(), vectors)
+    (ours,) = torch.autograd.grad((mean_of_rows(vectors, items, offsets) * weights).sum(), vectors)
+    torch.testing.assert_close(ours, of_torch)
+
+
+def test_distinct_items_are_those_that_sorting_finds():
+    items = torch.tensor([5, 0, 5, 3, 0])
+    for ours, sorted_out in zip(distinct(items, 9), torch.unique(items, return_inverse=True), strict=True):
+        assert ours.tolist() == sorted_out.tolist()
 
 
 def test_the_mean_of_an_empty_row_is_zero_and_a_missing_feature_has_a_vector():

@@ -19,7 +19,7 @@ from foretaste.losses import sampled_softmax
 from foretaste.mishaps import weights_explained
 from foretaste.nets.embeddings import FeaturedItems
 from foretaste.nets.tasks import TaskHeads, Tasks, item_names
-from foretaste.nets.towers import FeatureEmbedding, ItemBias, Tower, mean_of_rows, unit, with_one
+from foretaste.nets.towers import FeatureEmbedding, ItemBias, Tower, distinct, mean_of_rows, unit, with_one
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.recommender import About
@@ -229,8 +229,8 @@ class TwoTowerNet(nn.Module):
         drawn = self._negatives.draw(count, device)
         # Only what the batch meets is put through the towers, so a step does not grow with the catalogue.
         met = torch.cat([batch.history, batch.positive, drawn, batch.hard])
-        needed, place = torch.unique(met, return_inverse=True)
-        history, others = place.split([len(batch.history), len(met) - len(batch.history)])
+        needed, place = distinct(met, len(self.items.weight))
+        history, others = torch.split(place, [len(batch.history), len(met) - len(batch.history)])
         inputs = self.inputs(needed)
         strange = torch.rand(len(batch), device=device) < settings.user_dropout
         people = People(batch.user.masked_fill(strange, PAD), batch.features, self.texts_of(batch.user))
@@ -240,15 +240,17 @@ class TwoTowerNet(nn.Module):
             read = met & (torch.rand(len(batch), device=device) >= settings.history_dropout)
         somebody = read | self.anything(people, met)
         states = self.person_side(self.people(pooled, read, met, people)[somebody])
-        hard = torch.bincount(others[len(batch) + count :], minlength=len(needed))
-        expected = self.log_odds(needed, len(batch), count, hard)
+        # And only what it compares with, not all that stands in histories, is put through the item's side.
+        offered, others = distinct(others, len(needed))
+        hard = torch.bincount(others[len(batch) + count :], minlength=len(offered))
+        expected = self.log_odds(needed[offered], len(batch), count, hard)
         positive = others[: len(batch)][somebody]
-        items = self.item_side(inputs)
+        items = self.item_side(nn.functional.embedding(offered, inputs))
         losses = {"in-batch softmax": sampled_softmax(states / settings.temperature, items, positive, others, expected)}
         if self.tasks is not None:
             dim = settings.dim  # without the bias
             shared = states[:, :dim], items[positive, :dim]
-            losses |= self.tasks.losses(*shared, needed[positive], batch.value[somebody])
+            losses |= self.tasks.losses(*shared, needed[offered[positive]], batch.value[somebody])
         return losses
 
     def inputs(self, items: Tensor) -> Tensor:

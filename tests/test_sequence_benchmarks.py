@@ -20,6 +20,7 @@ from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged
 from foretaste.run import Run
 from foretaste.split import leave_one_out
+from foretaste.split.by_item import ColdItems
 from foretaste.vocab import Vocab
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -413,6 +414,27 @@ def test_rows_of_another_study_stand_beside_where_they_were_asked_the_same(tiny)
     result_of("ease", 0, [1, 3], study="retrieval", digest="other")
     with pytest.raises(ValueError, match="tiny: sequences were not judged on the same queries"):
         results.read_results(here)
+
+
+def test_with_draws_each_seed_withholds_others_and_rows_are_compared_where_both_were_asked(tiny):
+    drawing = rows.Rows.model_validate({**tiny.model_dump(), "draws": True})
+    cold = tiny.recipe.model_copy(update={"split": ColdItems()})
+    assert drawing.model_copy(update={"recipe": cold}).recipe_of(3).split.seed == 3
+    assert tiny.model_copy(update={"recipe": cold}).recipe_of(3).split.seed == 0
+    for seed, digest in ((0, "a"), (1, "b"), (2, "c")):
+        result_of("sasrec", seed, [1] * 50, digest=digest)
+        if seed:
+            result_of("popular", seed, [2] * 20 + [0] * (30 + seed), digest="other" if seed == 2 else digest)
+    with pytest.raises(ValueError, match="not judged on the same queries"):
+        results.read_results(drawing)
+    result_of("popular", 2, [0] * 50, digest="c")
+    result_of("popular", 1, [2] * 50, digest="b")
+    found = results.read_results(drawing)
+    best, other = standings.standings(drawing, found)
+    assert (best.row, best.metrics["ndcg@10"].n, other.metrics["ndcg@10"].n) == ("sasrec", 150, 100)
+    assert other.mean == pytest.approx(gain(2) / 2)
+    (pair,) = standings.pairs(drawing, [best, other])
+    assert pair.difference == pytest.approx(1 - gain(2) / 2), "of the 100 queries that both have"
 
 
 def test_the_queries_of_a_user_change_sign_together(tiny):

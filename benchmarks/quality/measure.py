@@ -37,7 +37,7 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         work: A folder of this row and seed alone.
         command: What made the result, to be told in it.
     """
-    path, settings, recipe = place_of(rows, row, run.seed), rows.settings(row), rows.recipe
+    path, settings, recipe = place_of(rows, row, run.seed), rows.settings(row), rows.recipe_of(run.seed)
     if run.resume and path.exists() and read_result(path).content["fingerprint"] == rows.fingerprint(row):
         run.log(f"{path} is there already, of the same settings")
         return path

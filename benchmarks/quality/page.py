@@ -101,6 +101,8 @@ def about(rows: Rows, result: Result) -> Iterator[str]:
     yield f"Data `{dataset['fingerprint']}`, split `{protocol['digest']}`: {counts}."
     yield " ".join([*protocol["sentences"], *protocol["leaks"]])
     yield f"{protocol['queries']:,} test queries{users}."
+    if rows.draws:
+        yield "That is of seed 0; each seed draws anew what is withheld, and rows are compared on the draws of both."
 
 
 def table(rows: Rows, ranked: Sequence[Standing]) -> Iterator[str]:

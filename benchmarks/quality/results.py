@@ -35,6 +35,11 @@ class Result:
         return str(self.content["row"])
 
     @property
+    def queries(self) -> str:
+        """Tells on which queries it was judged."""
+        return str(self.content["protocol"]["digest"])
+
+    @property
     def study(self) -> str:
         return self.path.parents[1].name
 
@@ -83,7 +88,9 @@ def read_results(of: Rows) -> dict[str, list[Result]]:
     """
     found = [read_result(path) for path in (RESULTS / of.study / of.name).glob("*.json")]
     found.sort(key=lambda each: (each.row, each.content["seed"]))
-    _check_equal(found, "protocol", "digest", f"{of.name}: these results were not judged on the same queries")
+    for seed in {each.content["seed"] for each in found} if of.draws else [None]:
+        together = [each for each in found if seed in (None, each.content["seed"])]
+        _check_equal(together, "protocol", "digest", f"{of.name}: these results were not judged on the same queries")
     rows: dict[str, list[Result]] = {}
     for result in found:
         rows.setdefault(result.row, []).append(result)

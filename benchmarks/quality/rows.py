@@ -70,6 +70,8 @@ class Rows(BaseModel):
     """Rows to compare beside the best and the second."""
     claims: tuple[Claim, ...] = ()
     """What is claimed of the models, to be held against what is measured here."""
+    draws: bool = False
+    """Each seed also draws anew what is withheld, so that one draw does not decide; a query is a person and a draw."""
     strangers: tuple[PositiveInt, ...] = ()
     """The test is also asked by nobody in particular, after so many of the latest events of each history."""
     baseline: str = "popular"
@@ -86,6 +88,12 @@ class Rows(BaseModel):
     @property
     def name(self) -> str:
         return self.recipe.name
+
+    def recipe_of(self, seed: int) -> Recipe:
+        """What is measured with a seed."""
+        if not self.draws:
+            return self.recipe
+        return self.recipe.model_copy(update={"split": self.recipe.split.model_copy(update={"seed": seed})})
 
     def settings(self, row: str) -> Settings:
         """The settings of a row.

@@ -1,6 +1,6 @@
 """Means over seeds with intervals over users, and paired tests between rows, from the results that are kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,13 +74,15 @@ def pairs(rows: Rows, ranked: Sequence[Standing]) -> list[Pair]:
     if not asked:
         return []
     seeds = {each.row: each.results for each in ranked}
-    of = {row: _averaged(seeds[row], rows.ranked_by) for pair in asked for row in pair}
-    differences = [of[ahead] - of[behind] for ahead, behind in asked]
-    sizes = ranked[0].results[0].sizes
-    low, high = bootstrap(np.stack([of_users(each, sizes) for each in differences], 1), seed=SEED)
-    # A user's sum is what changes sign as a whole: the queries of one user are no independent trials.
-    p = paired_test(np.stack([_sums(each, sizes) for each in differences], 1), seed=SEED)
-    numbers = zip([each.mean() for each in differences], low, high, p, holm(p), strict=True)
+    found = []
+    for ahead, behind in asked:
+        ours, theirs, sizes = paired(seeds[ahead], seeds[behind], rows.ranked_by)
+        low, high = bootstrap(of_users(ours - theirs, sizes)[:, None], seed=SEED)
+        # A user's sum is what changes sign as a whole: the queries of one user are no independent trials.
+        p = paired_test(_sums(ours - theirs, sizes)[:, None], seed=SEED)
+        found.append(((ours - theirs).mean(), low[0], high[0], p[0]))
+    corrected = holm(np.array([p for *_, p in found]))
+    numbers = [(*each, p) for each, p in zip(found, corrected, strict=True)]
     return [Pair(*names, *map(float, each)) for names, each in zip(asked, numbers, strict=True)]
 
 
@@ -97,10 +99,10 @@ def gains(rows: Rows, ranked: Sequence[Standing]) -> list[Gain]:
         pair = [seeds.get(claim.row, ()), seeds.get(claim.over, ())]
         if not all(of and of[0].per_query(claim.metric) is not None for of in pair):
             continue
-        ours, theirs = (_averaged(of, claim.metric) for of in pair)
+        ours, theirs, sizes = paired(*pair, claim.metric)
         ratio = ours.mean() / theirs.mean()
         terms = ratio + (ours - ratio * theirs) / theirs.mean()
-        low, high = bootstrap(of_users(terms, pair[0][0].sizes)[:, None], seed=SEED)
+        low, high = bootstrap(of_users(terms, sizes)[:, None], seed=SEED)
         found.append(Gain(claim, float(ratio - 1), float(low[0] - 1), float(high[0] - 1)))
     return found
 
@@ -131,15 +133,41 @@ def _sums(values: NDArray[np.float64], sizes: NDArray[np.int64] | None) -> NDArr
 
 
 def _over_seeds(seeds: Sequence[Result], metric: str) -> Interval:
-    queries = int(seeds[0].content["per_query"]["queries"])
+    queries = sum(int(same[0].content["per_query"]["queries"]) for same in _draws(seeds).values())
     if seeds[0].per_query(metric) is None:
         means = [mean for each in seeds if (mean := each.mean(metric)) is not None]
         return Interval(float(np.mean(means)) if means else None, None, None, queries)
-    values = _averaged(seeds, metric)
-    low, high = bootstrap(of_users(values, seeds[0].sizes)[:, None], seed=SEED)
+    values, sizes = _of_queries(_draws(seeds).values(), metric)
+    low, high = bootstrap(of_users(values, sizes)[:, None], seed=SEED)
     return Interval(float(values.mean()), float(low[0]), float(high[0]), queries)
 
 
-def _averaged(seeds: Sequence[Result], metric: str) -> NDArray[np.float64]:
-    """(queries,) the mean over the seeds."""
-    return np.mean([each.per_query(metric) for each in seeds], axis=0)
+def paired(
+    ours: Sequence[Result], theirs: Sequence[Result], metric: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64] | None]:
+    """(queries,) of two rows, over the queries that both were asked; and how many each user asks, None: one each."""
+    both = [_draws(each) for each in (ours, theirs)]
+    shared = [queries for queries in both[0] if queries in both[1]]
+    if not shared:
+        raise ValueError(f"{ours[0].path.name} and {theirs[0].path.name} were judged on no query that both have.")
+    (one, sizes), (other, _) = (_of_queries([each[queries] for queries in shared], metric) for each in both)
+    return one, other, sizes
+
+
+def _draws(seeds: Sequence[Result]) -> dict[str, list[Result]]:
+    """Queries -> the seeds that were judged on them: all of them, unless each draws anew what is asked."""
+    found: dict[str, list[Result]] = {}
+    for each in seeds:
+        found.setdefault(each.queries, []).append(each)
+    return found
+
+
+def _of_queries(draws: Iterable[Sequence[Result]], metric: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """(queries,) the mean over the seeds of each draw, one draw behind another; and how many each user asks."""
+    draws = list(draws)
+    values = [np.mean([each.per_query(metric) for each in same], axis=0) for same in draws]
+    sizes = [same[0].sizes for same in draws]
+    whole = (
+        None if any(each is None for each in sizes) else np.concatenate([each for each in sizes if each is not None])
+    )
+    return np.concatenate(values), whole

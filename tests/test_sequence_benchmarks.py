@@ -399,6 +399,21 @@ def test_what_strangers_get_stands_in_a_table_of_its_own_with_its_claims(tiny):
     assert "`other`" not in text.split("asked without a name")[1]
 
 
+def test_lists_of_withheld_items_alone_are_judged_beside_those_of_all(tiny):
+    cold = TINY.replace("{kind: leave_one_out}", "{kind: cold_items, share: 0.2}\ndraws: true\nwithheld_alone: true")
+    cold = cold.replace("hit@10", "recall@10").replace("popular: {}", "popular: {}\n  categorypopular: {}")
+    (rows.ROWS / "sequences" / "tiny.yaml").write_text(cold)
+    found = {row: run_of(row, "--seed", "1") for row in ("popular", "categorypopular")}
+    of_all, alone = (
+        {row: each.content["metrics"]["recall@10"]["mean"] for row, each in of.items()}
+        for of in (found, {row: each.withheld_alone() for row, each in found.items()})
+    )
+    assert alone["categorypopular"] > of_all["categorypopular"] and alone["popular"] == of_all["popular"] == 0
+    text = sequences_page.content().split("only the withheld items are offered")[1]
+    assert f"| `categorypopular` | {alone['categorypopular']:.4f}" in text
+    assert "- `categorypopular` is above `popular` on ndcg@10" in text
+
+
 def test_rows_of_another_study_stand_beside_where_they_were_asked_the_same(tiny):
     (rows.ROWS / "retrieval").mkdir()
     content = TINY.replace("sasrec: {", "ease: {}\n  twotower: {").replace(", length: 10, layers: 1", "")

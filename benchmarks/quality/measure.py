@@ -14,7 +14,7 @@ from measuring import machine, versions, write_result
 
 from foretaste.evaluation import Entry, Trial
 from foretaste.evaluation.ratings import rating_error
-from foretaste.experiment import judged_as, load_data, split_data
+from foretaste.experiment import Loaded, judged_as, load_data, split_data
 from foretaste.fitting import fit_chosen
 from foretaste.memory import forget_peak, peak_memory
 from foretaste.recommender import Model
@@ -85,11 +85,25 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         "rating_rmse": rounded(rating_error(model, loaded.data, trial.holdout, run.log)),
         "recommend_seconds": entry.recommend_seconds,
         "per_query": kept_of_queries(entry, trial, rows.ranked_by),
+        "withheld_alone": _of_withheld_alone(rows, row, model, trial, loaded, run.seed),
         "strangers": {str(shown): _asked_by_strangers(rows, row, model, trial, shown) for shown in rows.strangers},
     }
     write_result(path, content)
     forget(work)
     return path
+
+
+def _of_withheld_alone(
+    rows: Rows, row: str, model: Model, trial: Trial, loaded: Loaded, seed: int
+) -> dict[str, Any] | None:
+    """The same queries, where lists are of the withheld items alone; None where the rows do not ask for it."""
+    if not rows.withheld_alone:
+        return None
+    rule = rows.recipe_of(seed).split.model_copy(update={"offered": "cold"})
+    offered = rule.split(loaded.data).test.offered
+    asked = replace(trial, holdout=replace(trial.holdout, offered=offered))
+    entry = asked.entry(f"{row}, of withheld items alone", model)
+    return {"metrics": _metrics(entry), "per_query": kept_of_queries(entry, trial, rows.ranked_by)}
 
 
 def _asked_by_strangers(rows: Rows, row: str, model: Model, trial: Trial, shown: int) -> dict[str, Any]:

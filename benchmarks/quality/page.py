@@ -8,7 +8,7 @@ import numpy as np
 
 from foretaste.evaluation.checks import p_in_words
 from foretaste.evaluation.intervals import Interval
-from quality.results import RESULTS, Result, of_strangers, read_results
+from quality.results import RESULTS, Result, of_strangers, of_withheld_alone, read_results
 from quality.rows import BEST, RETRIEVAL, SEQUENCES, Reach, Rows, names, read_rows
 from quality.standings import Gain, Pair, Standing, gains, pairs, standings
 
@@ -38,7 +38,7 @@ def section(rows: Rows, results: Mapping[str, Sequence[Result]]) -> str:
     if absent:
         found.append("Not measured yet: " + ", ".join(f"`{row}`" for row in absent) + ".")
     found += [f"Tried: {each}" for each in rows.tried]
-    further = [*claimed(gains(rows, ranked)), *strangers(rows, results)]
+    further = [*withheld_alone(rows, results), *claimed(gains(rows, ranked)), *strangers(rows, results)]
     return "\n".join([*lines, *(f"- {each}" for each in found), "", *further])
 
 
@@ -54,6 +54,20 @@ def claimed(found: Sequence[Gain]) -> list[str]:
         what = f"`{claim.row}` over `{claim.over}`, {claim.metric}{asked}"
         lines.append(f"| {claim.words} | {what} | {share} | {each.verdict} |")
     return [*lines, ""]
+
+
+def withheld_alone(rows: Rows, results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """The same queries with lists of withheld items alone, where that was asked."""
+    ranked = standings(rows, of_withheld_alone(results))
+    if not ranked:
+        return []
+    lines = ["The same models and queries, where only the withheld items are offered:", ""]
+    lines += ["| model | " + " | ".join(rows.headline) + " |", "|" + "---|" * (1 + len(rows.headline))]
+    for each in ranked:
+        values = [with_interval(each.metrics[metric]) for metric in rows.headline]
+        lines.append("| " + " | ".join([f"`{each.row}`", *values]) + " |")
+    found = [compared(pair, ranked, rows.ranked_by) for pair in pairs(rows, ranked)]
+    return [*lines, "", *(f"- {each}" for each in found), ""]
 
 
 def strangers(rows: Rows, results: Mapping[str, Sequence[Result]]) -> list[str]:

@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ class Result:
     def after(self, shown: int) -> "Result | None":
         """What strangers were answered after so many events; None where that was not asked."""
         found = self.content.get("strangers", {}).get(str(shown))
+        return None if found is None else Result(self.path, {**self.content, **found})
+
+    def withheld_alone(self) -> "Result | None":
+        """Where lists are of the withheld items alone; None where that was not asked."""
+        found = self.content.get("withheld_alone")
         return None if found is None else Result(self.path, {**self.content, **found})
 
     def per_query(self, metric: str) -> NDArray[np.float64] | None:
@@ -106,7 +111,18 @@ def read_results(of: Rows) -> dict[str, list[Result]]:
 
 def of_strangers(results: Mapping[str, Sequence[Result]], shown: int) -> dict[str, list[Result]]:
     """Row -> what each seed answered strangers after so many events; without rows that were not asked so."""
-    found = {row: [each.after(shown) for each in seeds] for row, seeds in results.items()}
+    return _asked_otherwise(results, lambda result: result.after(shown))
+
+
+def of_withheld_alone(results: Mapping[str, Sequence[Result]]) -> dict[str, list[Result]]:
+    """Row -> the lists of each seed of withheld items alone; without rows that were not asked so."""
+    return _asked_otherwise(results, Result.withheld_alone)
+
+
+def _asked_otherwise(
+    results: Mapping[str, Sequence[Result]], of: Callable[[Result], Result | None]
+) -> dict[str, list[Result]]:
+    found = {row: [of(each) for each in seeds] for row, seeds in results.items()}
     return {row: [each for each in seeds if each] for row, seeds in found.items() if all(seeds)}
 
 

@@ -72,6 +72,8 @@ class Rows(BaseModel):
     """What is claimed of the models, to be held against what is measured here."""
     draws: bool = False
     """Each seed also draws anew what is withheld, so that one draw does not decide; a query is a person and a draw."""
+    withheld_alone: bool = False
+    """Of a split that withholds items: the same queries are also answered with lists of these items alone."""
     strangers: tuple[PositiveInt, ...] = ()
     """The test is also asked by nobody in particular, after so many of the latest events of each history."""
     baseline: str = "popular"

@@ -132,10 +132,11 @@ def _against_all(hidden: Tensor, items: Tensor, low: torch.dtype, targets: Tenso
     of_hidden, of_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
     for chunk in chunks:
         wanted, logits = targets[chunk, None], states[chunk] @ weights.T
-        chances, normalizer = _softmax(logits)
-        total += (normalizer - logits.gather(1, _filled(wanted, len(logits))).float())[: len(wanted)].sum()
-        of_items += chances.T @ states[chunk]  # states are 0 where the chunk is filled up
-        torch.mm(chances, weights, out=of_hidden[chunk])
+        positive = logits.gather(1, _filled(wanted, len(logits))).float()
+        shares, total_share, normalizer = _shares(logits)
+        total += (normalizer - positive)[: len(wanted)].sum()
+        of_items += shares.T @ (states[chunk] / total_share).to(low)  # states are 0 where the chunk is filled up
+        torch.div(shares @ weights, total_share, out=of_hidden[chunk])
     gradient = of_hidden[: len(hidden)].float().sub_(weights[targets])
     of_items.index_add_(0, targets, states[: len(hidden)].float(), alpha=-1)
     return total, gradient, of_items
@@ -159,20 +160,17 @@ def _against_some(
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
     for chunk in chunks:
         start, stop = chunk.start, min(chunk.stop, len(hidden))
-        logits = (states[chunk] @ weights.T).add_(shift)
+        logits = torch.addmm(shift, states[chunk], weights.T)
         rows = hit[start:stop].nonzero()[:, 0]
         logits[rows, column[start:stop][rows]] = -torch.inf
-        chances, normalizer = _softmax(logits)
-        if len(drawn) == 1:  # where it is the target, there is nothing to be likelier than
-            chances.nan_to_num_(0)
-            normalizer.nan_to_num_(-torch.inf)
+        shares, total_share, normalizer = _shares(logits)
         normalizer = normalizer[: stop - start]
         whole = torch.logaddexp(normalizer, positive[start:stop])
         total += (whole - positive[start:stop]).sum()
         # How much of the whole sum the negatives have; the rest is the target's.
         share[start:stop] = (normalizer - whole).exp()
-        of_drawn += chances.T @ (states[chunk] * share[chunk].to(low))
-        torch.mm(chances, weights, out=of_hidden[chunk])
+        of_drawn += shares.T @ (states[chunk] * (share[chunk] / total_share)).to(low)
+        torch.div(shares @ weights, total_share, out=of_hidden[chunk])
     share = share[: len(hidden)]
     gradient = of_hidden[: len(hidden)].float().sub_(positives).mul_(share)
     of_items = torch.zeros(items.shape, dtype=torch.float32, device=items.device)
@@ -181,14 +179,17 @@ def _against_some(
     return total, gradient, of_items
 
 
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax of each row, and (rows, 1) the logarithm of the sum that normalises it, in float32.
+def _shares(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What each logit of a row has beside the highest, in place of the logits; their sum; and log sum exp of the row.
 
-    The logarithm is read off the likeliest item, whose chance can never vanish: log sum = highest logit - log chance.
+    The softmax is the first divided by the second, which is cheaper done on the narrow side of a product. Sum and
+    logarithm are (rows, 1) in float32. In a row of -inf alone all shares are 0, and so little that it vanishes beside
+    any score is its logarithm.
     """
-    chances = torch.softmax(logits, 1)
-    likeliest = chances.amax(1, keepdim=True).float()
-    return chances, logits.amax(1, keepdim=True).float() - likeliest.log()
+    highest = logits.amax(1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
+    shares = logits.sub_(highest).exp_()
+    total = shares.sum(1, keepdim=True, dtype=torch.float32).clamp_(min=torch.finfo(torch.float32).tiny)
+    return shares, total, highest.float() + total.log()
 
 
 def _whole_chunks(states: Tensor, columns: int) -> tuple[Tensor, list[slice]]:

@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+WORKERS ?= 2
 
 .PHONY: run test install lint types format clean
 
 run: install
 	$(VENV)/bin/foretaste run demo
 
+# One thread per worker: two that share a core slow each other down far more than they gain.
 test: install lint types
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 install: $(STAMP)
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from foretaste.dataset import Needs
+from foretaste.bundle import load
+from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError, MissingData
 from foretaste.models.item2vec import Item2Vec, Item2VecNet, neighbors_within
 from foretaste.pairs import Pairs
@@ -22,6 +23,7 @@ from foretaste.recommender import About
 from foretaste.run import Run
 from foretaste.sampling import Negatives
 from foretaste.train import TrainPlan
+from foretaste.vocab import Vocab
 
 RUN = Run(seed=3, device="cpu", precision="fp32")
 ROWS = st.lists(st.lists(st.integers(0, 6), max_size=8), max_size=5)
@@ -104,6 +106,43 @@ def test_a_query_is_the_mean_of_the_unit_vectors_of_its_history(shop):
     np.testing.assert_allclose(found[3], vectors[3], rtol=1e-5)
     latest = replace_settings(model, recent=2, in_order=True)
     np.testing.assert_allclose(latest.query_vectors(Queries(Ragged.from_lists([[1, 2, 3]])))[0], vectors[2:4].mean(0))
+
+
+def test_by_contexts_items_are_scored_by_what_is_learned_and_are_alike_by_cosines_all_the_same(shop, tmp_path):
+    settings = Item2Vec(dim=8, similarity="context", plan=TrainPlan(epochs=3))
+    model, cosines = (
+        each.fit(shop, run=RUN) for each in (settings, settings.model_copy(update={"similarity": "cosine"}))
+    )
+    reads, scored = model.likeness_vectors(), model.item_vectors()
+    np.testing.assert_allclose(reads / np.linalg.norm(reads, axis=1)[:, None], cosines.item_vectors(), atol=1e-6)
+    query = Queries(Ragged.from_lists([[1, 2, 2]]))
+    top = model.recommend(query, k=3)
+    expected = scored @ ((reads[1] + 2 * reads[2]) / 3)
+    np.testing.assert_allclose(top.scores[0], expected[top.items[0]], rtol=1e-5)
+    np.testing.assert_array_equal(
+        model.similar_items(["sku-1"], k=5).items, cosines.similar_items(["sku-1"], k=5).items
+    )
+    model.save(tmp_path / "bundle")
+    np.testing.assert_array_equal(load(tmp_path / "bundle").recommend(query, k=3).items, top.items)
+
+
+def test_contexts_know_what_is_popular_and_cosines_do_not():
+    """The items of a pair are always met together, so as neighbours they are alike; half of the pairs are rare."""
+    rng = np.random.default_rng(5)
+    pairs = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 60, 70, 80, 90, 100])
+    user = np.repeat(np.arange(len(pairs)), 2)
+    log = Dataset.from_arrays(
+        Vocab(np.arange(len(pairs))), Vocab(np.arange(20)), user, (2 * pairs[:, None] + [0, 1]).ravel()
+    )
+    rare = Queries(Ragged.from_lists([[rng.integers(0, 10)] for _ in range(20)]))
+    shares = {}
+    for similarity in ("cosine", "context"):
+        settings = Item2Vec(
+            dim=16, similarity=similarity, negatives_alpha=0, subsample=None, plan=TrainPlan(epochs=40, lr=0.02)
+        )
+        rest = settings.fit(log, run=RUN).recommend(rare, k=5).items[:, 1:]  # behind the partner
+        shares[similarity] = (rest >= 10).mean()
+    assert shares["context"] > 0.95 > shares["cosine"]
 
 
 def replace_settings(model, **changes):

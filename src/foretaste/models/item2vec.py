@@ -1,7 +1,7 @@
 """Item2Vec (Barkan, Koenigstein, "Item2Vec: Neural Item Embedding for Collaborative Filtering", MLSP 2016)."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -36,7 +36,8 @@ class Item2Vec(IterativeSettings):
     Of each two items i, j near each other in a history or session:
     log sigmoid(u_i . v_j) + sum over negatives k of log sigmoid(-u_i . v_k)  is maximised (eq. 2 to 4), with negatives
     drawn by popularity^0.75, and events of frequent items left out by chance (eq. 5). The likeness of two items is the
-    cosine of u_i and u_j; a query is answered by the mean of the unit vectors of its ``recent`` items.
+    cosine of u_i and u_j; a query is answered by its mean over the ``recent`` items, or (``similarity``) by that of
+    u_i . v_j.
 
     An item is paired with up to ``window`` others on either side, of a number drawn anew for each, as in word2vec
     (Mikolov et al., 2013). The paper takes a history for a set and pairs all of it; here its order is shuffled anew in
@@ -52,6 +53,10 @@ class Item2Vec(IterativeSettings):
     """Pair what was met shortly before or after; otherwise any two of a history. Needs order."""
     sessions: bool = False
     """Pair only within sessions. Needs sessions."""
+    similarity: Literal["cosine", "context"] = "cosine"
+    """What is summed over a history: cosines, as in the paper, or u_i . v_j, which is what is learned: how much
+    likelier j stands beside i than it is drawn as a negative. Cosines know nothing of what is popular; this does, and
+    the more so, the lower ``negatives_alpha``."""
     recent: PositiveInt | None = None
     """How many of the latest events an answer is made from. None: all."""
     negatives: PositiveInt | None = None
@@ -85,7 +90,7 @@ class Item2Vec(IterativeSettings):
         torch.manual_seed(run.seed_of("item2vec", "weights"))
         with weights_explained("item2vec"):
             net = Item2VecNet(self, about)
-        model = Item2VecModel(self, about, net.answers())
+        model = Item2VecModel(self, about, *net.answers())
 
         def batches(epoch: int) -> PairBatches:
             rng = run.rng("item2vec", "batches", epoch)
@@ -96,7 +101,7 @@ class Item2Vec(IterativeSettings):
             return PairBatches(*pairs, size, rng)
 
         def calibrate() -> None:
-            model.vectors = net.answers()
+            model.vectors, model.contexts = net.answers()
 
         self.learn(model, net, batches, net.losses, train, validation, run, calibrate=calibrate)
         return model
@@ -113,7 +118,7 @@ class Item2Vec(IterativeSettings):
         return histories.with_values(histories.values[order])
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "Item2VecModel":
-        return Item2VecModel(self, about, state["items"])
+        return Item2VecModel(self, about, state["items"], state.get("contexts"))
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         pairs = counts["events"] * (self.window + 1)
@@ -151,7 +156,7 @@ class Item2VecNet(nn.Module):
     def __init__(self, settings: Item2Vec, about: About) -> None:
         super().__init__()
         count = len(about.items)
-        self._count = settings.negatives or NEGATIVES
+        self._count, self._similarity = settings.negatives or NEGATIVES, settings.similarity
         self._negatives = Negatives(about.popularity, settings.negatives_alpha)
         self.items = nn.Parameter(torch.empty(count, settings.dim))
         self.contexts = nn.Parameter(torch.zeros(count, settings.dim))
@@ -163,24 +168,37 @@ class Item2VecNet(nn.Module):
         return {"skip-gram": binary_cross_entropy(anchors, self.contexts, batch.positive, negatives)}
 
     @torch.no_grad()
-    def answers(self) -> NDArray[np.float32]:
-        """(items, dim) of length 1."""
-        return np.asarray(nn.functional.normalize(self.items.float(), dim=1).cpu().numpy())
+    def answers(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """(items, dim) what a history is read by, and what items are scored by; None: by the same, of length 1."""
+        if self._similarity == "cosine":
+            return np.asarray(nn.functional.normalize(self.items.float(), dim=1).cpu().numpy()), None
+        items, contexts = (each.float().cpu().numpy() for each in (self.items, self.contexts))
+        return items, contexts
 
 
 class Item2VecModel(VectorModel):
-    """Unit vectors of items; a query is the mean of those of its history."""
+    """Vectors of items; a query is the mean of those of its history.
+
+    Args:
+        vectors: (items, dim) that histories are read by.
+        contexts: (items, dim) that items are scored by. None: the same, which are of length 1.
+    """
 
     settings: Item2Vec
 
-    def __init__(self, settings: Item2Vec, about: About, vectors: NDArray[np.float32]) -> None:
+    def __init__(
+        self, settings: Item2Vec, about: About, vectors: NDArray[np.float32], contexts: NDArray[np.float32] | None
+    ) -> None:
         super().__init__(settings, about)
-        self.vectors = vectors
+        self.vectors, self.contexts = vectors, contexts
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {"items": self.vectors}
+        return {"items": self.vectors, **({} if self.contexts is None else {"contexts": self.contexts})}
 
     def item_vectors(self) -> NDArray[np.float32]:
+        return self.vectors if self.contexts is None else self.contexts
+
+    def likeness_vectors(self) -> NDArray[np.float32]:
         return self.vectors
 
     def query_vectors(self, queries: Queries) -> NDArray[np.float32]:

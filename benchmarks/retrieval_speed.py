@@ -9,35 +9,22 @@ measured again takes the place of the old one. --quick measures tiny simulated l
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measuring import (
-    HERE,
-    WORK,
-    Peer,
-    PeerAbsent,
-    machine,
-    own_python,
-    run_child,
-    scratch,
-    summary,
-    told,
-    versions,
-    write_result,
-)
+import speed
+from measuring import HERE, Peer, PeerAbsent, own_python, run_child, scratch, summary, write_result
 from retrieval_speed_tables import text
 from turns import Worker
 
 if TYPE_CHECKING:
     from foretaste.dataset import Dataset
 
+NAME = "retrieval_speed"
 LIBRARIES = ("foretaste", "numpy", "scipy", "torch", "accelerate", "faiss-cpu", "sentence-transformers")
 RECBOLE = Peer(  # it knows nothing of NumPy 2, nor of SciPy from 1.13 on
     "recbole", ("recbole==1.2.1", "torch==2.13.0", "numpy==1.26.4", "scipy==1.12.0", "pandas==2.2.3")
@@ -107,8 +94,8 @@ class Training:
         """All rounds on both sides; ``absent`` says why RecBole has no numbers."""
         goals = {"reach": self.reach, "least_pairs_per_second": self.least}
         found = {"kind": "training", "model": self.model, "settings": dict(self.settings), "peer": self.peer, **goals}
-        with scratch("retrieval_speed") as folder:
-            data = tiny() if given.quick else published(self.data, given.data_dir)
+        with scratch(NAME) as folder:
+            data = tiny() if given.quick else speed.of_protocol(self.data, given.data_dir)
             write_events(data.user, data.item, len(data.users), len(data.items), folder / "events.npz")
             found["data"] = {"name": data.name, "fingerprint": data.fingerprint, **data.counts()}
             orders, absent = self._orders(folder / "events.npz", given)
@@ -121,7 +108,11 @@ class Training:
         if self.peer is None:
             return orders, {}
         try:
-            theirs = {**shared, "python": str(recbole(given)), "settings": self._sized(self.peer, given)}
+            theirs = {
+                **shared,
+                "python": str(speed.interpreter(RECBOLE, given)),
+                "settings": self._sized(self.peer, given),
+            }
         except PeerAbsent as error:
             return orders, {"recbole": str(error)}
         return {**orders, "recbole": theirs}, {}
@@ -150,7 +141,7 @@ class Growth:
         settings = {**self.settings, **({"dim": 8, "batch_size": 32} if given.quick else {})}
         nodes = {"users": users, "items": items}
         found = {"kind": "growth", "model": self.model, "settings": settings, "data": nodes, "absent": {}}
-        with scratch("retrieval_speed") as folder:
+        with scratch(NAME) as folder:
             user, item = simulated_edges(self.times[-1] * edges, users, items)
             orders = {}
             for times in self.times:
@@ -175,8 +166,8 @@ class Texts:
 
     def measured(self, given: argparse.Namespace) -> dict[str, Any]:
         """A process that encodes, and then as many as there are rounds that find what it encoded; each fits twice."""
-        with scratch("retrieval_speed") as folder:
-            data = library() if given.quick else published(self.data, given.data_dir)
+        with scratch(NAME) as folder:
+            data = library() if given.quick else speed.of_protocol(self.data, given.data_dir)
             data.save(folder / "data")
             found = {"name": data.name, "fingerprint": data.fingerprint, **data.counts()}
             order = [folder / "data", self.model, json.dumps(self.settings), given.threads, folder / "cache"]
@@ -206,7 +197,7 @@ class Index:
         order |= {name: getattr(self, name) for name in ("events", "users", "items", "queries", "exact_queries")}
         order |= {"least_recall": self.recall + MARGIN} | (QUICK_INDEX if given.quick else {})
         found: dict[str, Any] = {"kind": "index", "model": self.model, "settings": order["settings"], "absent": {}}
-        with scratch("retrieval_speed") as folder:
+        with scratch(NAME) as folder:
             worker = Worker(own_python(), INDEX, order, given.threads, folder / "index.log")
             try:
                 for stage in ("learn", "build"):
@@ -272,27 +263,15 @@ CASES: tuple[Training | Growth | Texts | Index, ...] = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
-    out = given.out or (WORK / "quick" if given.quick else HERE / "results") / "retrieval_speed.json"
-    typed = sys.argv[1:] if arguments is None else arguments
-    command = told("retrieval_speed.py", typed, ("--data-dir", "--out", "--recbole"))
-    kept: dict[str, Any] = {}
-    if out.exists():
-        kept = json.loads(out.read_text(encoding="utf-8"))["cases"]
+    given = speed.parser(str(__doc__), [case.name for case in CASES], RECBOLE).parse_args(arguments)
+    out = speed.place(NAME, given)
+    kept = speed.kept_cases(out)
     for case in CASES:
         if given.only is not None and case.name not in given.only:
             continue
-        about = {
-            "command": command,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(LIBRARIES),
-            "quick": given.quick,
-            "threads": given.threads,
-            "rounds": given.rounds,
-        }
-        kept[case.name] = {**about, **case.measured(given)}
-        write_result(out, {"benchmark": "retrieval_speed", "protocol": list(PROTOCOL), "cases": kept})
+        about = speed.circumstances(NAME, RECBOLE, given, arguments, LIBRARIES)
+        kept[case.name] = {**about, "threads": given.threads, "rounds": given.rounds, **case.measured(given)}
+        write_result(out, {"benchmark": NAME, "protocol": list(PROTOCOL), "cases": kept})
         print(text(case.name, kept[case.name]), flush=True)
     print(f"written to {out}")
     return 0
@@ -302,13 +281,7 @@ def in_turns(name: str, orders: Mapping[str, Mapping[str, Any]], given: argparse
     """Epochs of all sides in turns, the first of each to warm up; and what each says of itself."""
     workers = {who: _worker(who, order, given) for who, order in orders.items()}
     try:
-        epochs: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
-        for number in range(given.rounds + 1):
-            for who, worker in workers.items():
-                row = worker.ask("epoch")
-                epochs[who].append(row)
-                note = " (warming up)" if not number else ""
-                print(f"{name}: {who} {row['pairs']:,} pairs in {row['seconds']:.2f} s{note}", flush=True)
+        epochs = speed.epochs_in_turns(name, workers, given.rounds, "pairs")
         about = {who: worker.ask("about") for who, worker in workers.items()}
         # Last, as it takes memory of its own.
         floor = workers["foretaste"].ask("floor") if "foretaste" in workers else None
@@ -316,7 +289,13 @@ def in_turns(name: str, orders: Mapping[str, Mapping[str, Any]], given: argparse
         for worker in workers.values():
             worker.end()
     training = {who: summed_up(rows[1:]) for who, rows in epochs.items()}
-    return {"about": about, "floor": floor, "training": training, "ratio": ratio(epochs), "raw": {"epochs": epochs}}
+    return {
+        "about": about,
+        "floor": floor,
+        "training": training,
+        "ratio": speed.ratio(epochs, RECBOLE, "pairs"),
+        "raw": {"epochs": epochs},
+    }
 
 
 def summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -335,41 +314,6 @@ def summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         "epoch_seconds": summary([row["seconds"] / row["steps"] * row["steps_of_epoch"] for row in rows]),
         "shares": shares,
     }
-
-
-def ratio(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any] | None:
-    """Theirs / ours in seconds per pair, round by round."""
-    if "recbole" not in epochs:
-        return None
-    per_pair = {who: [row["seconds"] / row["pairs"] for row in rows[1:]] for who, rows in epochs.items()}
-    rounds = [their / our for our, their in zip(per_pair["foretaste"], per_pair["recbole"], strict=True)]
-    return {**summary(rounds), "rounds": rounds}
-
-
-def recbole(given: argparse.Namespace) -> Path | str:
-    """The interpreter that RecBole is installed for.
-
-    Raises:
-        PeerAbsent: It is not to be had.
-    """
-    named = given.recbole or os.environ.get("FORETASTE_RECBOLE")
-    if named:
-        return Path(named)
-    if given.quick:
-        raise PeerAbsent("not asked for by --quick")
-    return RECBOLE.python()
-
-
-def published(name: str, data_dir: Path | None) -> "Dataset":
-    """What the model that is tested learns from by the data's protocol; no test event is among it."""
-    from quality.rows import RETRIEVAL, SEQUENCES, names, read_rows
-
-    from foretaste.experiment import load_data, split_data
-    from foretaste.run import Run
-
-    recipe = read_rows(name, RETRIEVAL if name in names(RETRIEVAL) else SEQUENCES).recipe
-    loaded = load_data(recipe.data, recipe.split.kind, data_dir, Run())
-    return split_data(recipe, loaded, data_dir).final
 
 
 def tiny() -> "Dataset":
@@ -423,25 +367,6 @@ def write_events(user: Any, item: Any, users: int, items: int, path: Path) -> No
 def _worker(who: str, order: Mapping[str, Any], given: argparse.Namespace) -> Worker:
     python, script = order.get("python", own_python()), THEIRS if who == "recbole" else OURS
     return Worker(python, script, order, given.threads, Path(order["events"]).with_name(f"{who}.log"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
-    parser.add_argument("--rounds", type=_at_least_one, default=3, help="turns of each side that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of ours")
-    parser.add_argument("--recbole", help="interpreter of an environment with RecBole")
-    parser.add_argument("--data-dir", type=Path, help="where published data lies; by default FORETASTE_DATA")
-    parser.add_argument("--quick", action="store_true", help="tiny simulated logs; no peer unless it is named")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
-    return parser
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; it is {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,16 @@ measured again takes the place of the old one. --quick measures tiny simulated l
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import speed
 from evaluation_speed import RECTOOLS
-from measuring import HERE, WORK, PeerAbsent, machine, own_python, scratch, summary, told, versions, write_result
+from measuring import HERE, PeerAbsent, own_python, scratch, summary, write_result
 from sequence_speed_tables import text
 from turns import Worker
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from foretaste.dataset import Dataset
     from foretaste.query import Holdout
 
+NAME = "sequence_speed"
 K = 10
 OURS, THEIRS = HERE / "peers" / "foretaste_sequences.py", HERE / "peers" / "rectools_sequences.py"
 SASREC = {"dim": 128, "heads": 2, "layers": 2, "length": 200, "dropout": 0.2, "loss": "softmax"}
@@ -117,21 +116,12 @@ THEIR_SMALL = {"n_factors": 16, "session_max_len": 20}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
-    out = given.out or (WORK / "quick" if given.quick else HERE / "results") / "sequence_speed.json"
-    cases = [case for case in CASES if given.only is None or case.name in given.only]
-    typed = sys.argv[1:] if arguments is None else arguments
-    command = told("sequence_speed.py", typed, ("--data-dir", "--out", "--rectools"))
-    kept: dict[str, Any] = {}
-    if out.exists():
-        kept = json.loads(out.read_text(encoding="utf-8"))["cases"]
-    for case in cases:
-        about = {
-            "command": command,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(),
-            "quick": given.quick,
-        }
+    out = speed.place(NAME, given)
+    kept = speed.kept_cases(out)
+    for case in CASES:
+        if given.only is not None and case.name not in given.only:
+            continue
+        about = speed.circumstances(NAME, RECTOOLS, given, arguments)
         case = _smaller(case) if given.quick else case
         if given.answers and case.answers and "training" in kept.get(case.name, {}):
             kept[case.name] |= {**answers_alone(case, given), "answers_about": about}
@@ -140,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kept[case.name] = {**about, **measured(case, given), **earlier}
         elif case.peer is not None:
             kept[case.name] = {**kept.get(case.name, {}), "time_to": {**about, **timed_to(case, given)}}
-        write_result(out, {"benchmark": "sequence_speed", "protocol": list(PROTOCOL), "cases": kept})
+        write_result(out, {"benchmark": NAME, "protocol": list(PROTOCOL), "cases": kept})
         if "training" in kept.get(case.name, {}):
             print(text(case.name, kept[case.name]), flush=True)
     print(f"written to {out}")
@@ -151,7 +141,7 @@ def measured(case: Case, given: argparse.Namespace) -> dict[str, Any]:
     """All rounds of a case on both sides; ``absent`` says why a side has no numbers."""
     found = {"model": case.model, "settings": dict(case.settings), "peer": case.peer, "threads": given.threads}
     found |= {"reach": case.reach, "least_events_per_second": case.least, "absent": {}}
-    with scratch("sequence_speed") as folder:
+    with scratch(NAME) as folder:
         events, data = folder / "events.npz", _data(case, given.data_dir, quick=given.quick)
         _write_events(data, events)
         found["data"] = {"name": data.name, "fingerprint": data.fingerprint, **data.counts()}
@@ -167,7 +157,7 @@ def measured(case: Case, given: argparse.Namespace) -> dict[str, Any]:
 
 def answers_alone(case: Case, given: argparse.Namespace) -> dict[str, Any]:
     """The answers after a single epoch of training on each side; how well it was trained changes nothing."""
-    with scratch("sequence_speed") as folder:
+    with scratch(NAME) as folder:
         events = folder / "events.npz"
         _write_events(_data(case, given.data_dir, quick=given.quick), events)
         orders = _orders(case, events, given)
@@ -201,7 +191,7 @@ def timed_to(case: Case, given: argparse.Namespace) -> dict[str, Any]:
     from foretaste.split import leave_one_out
 
     found: dict[str, Any] = {"validation_ndcg@10": given.time_to, "patience": given.patience, "threads": given.threads}
-    with scratch("sequence_speed") as folder:
+    with scratch(NAME) as folder:
         events = folder / "events.npz"
         inner = leave_one_out(_data(case, given.data_dir, quick=given.quick), validation_users=0)
         _write_events(inner.train, events, inner.test)
@@ -221,13 +211,7 @@ def timed_to(case: Case, given: argparse.Namespace) -> dict[str, Any]:
 def _in_turns(case: Case, orders: Mapping[str, Mapping[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
     workers = {who: _worker(who, order, given) for who, order in orders.items()}
     try:
-        epochs: dict[str, list[dict[str, float]]] = {who: [] for who in workers}
-        for number in range(given.rounds + 1):
-            for who, worker in workers.items():
-                row = worker.ask("epoch")
-                epochs[who].append(row)
-                note = " (warming up)" if not number else ""
-                print(f"{case.name}: {who} {row['events']:,} events in {row['seconds']:.1f} s{note}", flush=True)
+        epochs = speed.epochs_in_turns(case.name, workers, given.rounds, "events")
         answers = _answered(workers, given.rounds) if case.answers else {}
         about = {who: worker.ask("about") for who, worker in workers.items()}
         floor = workers["foretaste"].ask("floor")  # last, as it takes memory of its own
@@ -239,7 +223,7 @@ def _in_turns(case: Case, orders: Mapping[str, Mapping[str, Any]], given: argpar
         "floor": floor,
         "training": {who: _summed_up(rows[1:]) for who, rows in epochs.items()},
         "answers": {who: _answers(rows[1:]) for who, rows in answers.items() if rows},
-        "ratio": _ratio(epochs),
+        "ratio": speed.ratio(epochs, RECTOOLS, "events"),
         "raw": {"epochs": epochs, "answers": answers},
     }
 
@@ -254,15 +238,6 @@ def _summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 def _answers(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     return {stage: summary([row[stage] for row in rows]) for stage in rows[0]}
-
-
-def _ratio(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any] | None:
-    """Theirs / ours in seconds per trained event, round by round."""
-    if len(epochs) < 2:
-        return None
-    per_event = {who: [row["seconds"] / row["events"] for row in rows[1:]] for who, rows in epochs.items()}
-    rounds = [their / our for our, their in zip(per_event["foretaste"], per_event["rectools"], strict=True)]
-    return {**summary(rounds), "rounds": rounds}
 
 
 def _orders(case: Case, events: Path, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -284,26 +259,15 @@ def _absent(case: Case, given: argparse.Namespace) -> dict[str, str]:
         absent["foretaste"] = f"there is no model {case.model}"
     if case.peer is not None:
         try:
-            _python("rectools", given)
+            speed.interpreter(RECTOOLS, given)
         except PeerAbsent as error:
             absent["rectools"] = str(error)
     return absent
 
 
 def _worker(who: str, order: Mapping[str, Any], given: argparse.Namespace) -> Worker:
-    script = OURS if who == "foretaste" else THEIRS
-    return Worker(_python(who, given), script, order, given.threads, Path(order["events"]).with_name(f"{who}.log"))
-
-
-def _python(who: str, given: argparse.Namespace) -> Path | str:
-    if who == "foretaste":
-        return own_python()
-    named = given.rectools or os.environ.get("FORETASTE_RECTOOLS")
-    if named:
-        return Path(named)
-    if given.quick:
-        raise PeerAbsent("not asked for by --quick")
-    return RECTOOLS.python()
+    python, script = (own_python(), OURS) if who == "foretaste" else (speed.interpreter(RECTOOLS, given), THEIRS)
+    return Worker(python, script, order, given.threads, Path(order["events"]).with_name(f"{who}.log"))
 
 
 def _data(case: Case, data_dir: Path | None, *, quick: bool) -> "Dataset":
@@ -318,14 +282,7 @@ def _data(case: Case, data_dir: Path | None, *, quick: bool) -> "Dataset":
         user = np.sort(np.concatenate([np.arange(80), rng.integers(0, 80, 1_200)]))
         item = (60 * rng.random(len(user)) ** 2).astype(np.int64)
         return Dataset.from_arrays(Vocab(np.arange(80)), Vocab(np.arange(60)), user, item, ordered=True, name="quick")
-    from quality.rows import read_rows
-
-    from foretaste.experiment import load_data, split_data
-    from foretaste.run import Run
-
-    recipe = read_rows(case.data).recipe
-    loaded = load_data(recipe.data, recipe.split.kind, data_dir, Run())
-    return split_data(recipe, loaded, data_dir).final
+    return speed.of_protocol(case.data, data_dir)
 
 
 def _write_events(data: "Dataset", path: Path, held: "Holdout | None" = None) -> None:
@@ -342,13 +299,8 @@ def _smaller(case: Case) -> Case:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
-    parser.add_argument("--rounds", type=_at_least_one, default=3, help="epochs of each side that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser = speed.parser(str(__doc__), [case.name for case in CASES], RECTOOLS)
     parser.add_argument("--peer-precision", default="32-true", choices=("32-true", "bf16-mixed"))
-    parser.add_argument("--rectools", help="interpreter of an environment with RecTools")
     parser.add_argument(
         "--time-to", type=float, help="only train up to this validation ndcg@10, once; the other numbers stay"
     )
@@ -356,16 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--patience", type=float, default=10.0, help="times our seconds, after which the peer is given up"
     )
-    parser.add_argument("--data-dir", type=Path, help="where published data lies; by default FORETASTE_DATA")
-    parser.add_argument("--quick", action="store_true", help="tiny simulated logs; no peer unless it is named")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
     return parser
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; it is {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ SETTING_NAMES = {
         *("hidden", "user_features", "history_dropout", "hard_negatives"),
         *("tasks", "encoder", "text_columns", "user_text_columns", "unfrozen_layers", "encoder_lr", "encoder_batch"),
         *("aspects", "fusion", "pretrain", "pretrain_epochs", "encoder_dim", "encoder_layers", "encoder_heads"),
-        *("layer_weights", "similarity", "l2", "batch_size"),
+        *("layer_weights", "hide_edges", "similarity", "l2", "batch_size"),
         *("fanouts", "aggregator", "item_bias"),
         *("positions", "norm", "time_intervals", "event_kinds", "item_features", "attention"),
     },

@@ -41,8 +41,16 @@ def dense_adjacency(met: csr_matrix) -> torch.Tensor:
     return torch.from_numpy(whole / root[:, None] / root).float()
 
 
-def dense_layers(met: csr_matrix, vectors: torch.Tensor, weights: tuple[float, ...]) -> torch.Tensor:
+def dense_layers(
+    met: csr_matrix,
+    vectors: torch.Tensor,
+    weights: tuple[float, ...],
+    hidden: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
     total, adjacency = weights[0] * vectors, dense_adjacency(met)
+    if hidden is not None:
+        user, item = hidden[0], hidden[1] + met.shape[0]
+        adjacency[user, item] = adjacency[item, user] = 0
     for weight in weights[1:]:
         vectors = adjacency @ vectors
         total = total + weight * vectors
@@ -61,14 +69,17 @@ def test_a_product_is_that_of_the_dense_matrix_where_rows_and_columns_are_empty_
         torch.testing.assert_close(product(matrix, vectors), matrix.to_dense() @ vectors)
 
 
+@pytest.mark.parametrize("hidden", [None, (torch.tensor([0, 3, 3, 5, 6, 0]), torch.tensor([1, 0, 2, 3, 4, 1]))])
 @pytest.mark.parametrize("weights", [(1.0,), (0.25, 0.25, 0.25, 0.25), (0.0, 0.7, -0.2)])
-def test_smoothing_and_its_gradient_are_those_of_the_dense_matrix(met, weights):
+def test_smoothing_and_its_gradient_are_those_of_the_dense_matrix(met, weights, hidden):
+    """Some of what is hidden is no edge, and one edge is hidden twice."""
     vectors, wanted = torch.randn(12, 4, requires_grad=True), torch.randn(12, 4)
-    (dense_layers(met, vectors, weights) * wanted).sum().backward()
+    (dense_layers(met, vectors, weights, hidden) * wanted).sum().backward()
     users, items = (each.detach().requires_grad_() for each in (vectors[:7], vectors[7:]))
     with torch.autocast("cpu", torch.bfloat16):
-        of_users, of_items = MetGraph(met, weights)(users, items)
-    torch.testing.assert_close(torch.cat([of_users, of_items]), dense_layers(met, vectors, weights).detach())
+        of_users, of_items = MetGraph(met, weights)(users, items, hidden)
+    expected = dense_layers(met, vectors, weights, hidden).detach()
+    torch.testing.assert_close(torch.cat([of_users, of_items]), expected)
     ((of_users * wanted[:7]).sum() + (of_items * wanted[7:]).sum()).backward()
     torch.testing.assert_close(torch.cat([users.grad, items.grad]), vectors.grad)
 
@@ -110,10 +121,15 @@ def test_who_met_nothing_in_training_brings_nothing_of_their_own(shop):
     assert not np.allclose(model.query_vectors(known), model.query_vectors(replace(known, user=None)))
 
 
-def test_the_softmax_is_over_cosines_divided_by_the_temperature(untrained):
-    net, _ = untrained(similarity="cosine", temperature=0.2, loss="softmax")
-    batch = Pairs(torch.tensor([0, 3, 3]), torch.tensor([1, 2, 5]))
-    users, items = (torch.nn.functional.normalize(each, dim=1) for each in net.graph(net.users, net.items))
+@pytest.mark.parametrize("hide_edges", [True, False])
+def test_the_softmax_is_over_cosines_divided_by_the_temperature(shop, untrained, hide_edges):
+    net, _ = untrained(similarity="cosine", temperature=0.2, loss="softmax", hide_edges=hide_edges)
+    batch = Pairs(*(torch.from_numpy(each[:3].astype(np.int64)) for each in shop.matrix(binary=True).nonzero()))
+    hidden = (batch.anchor, batch.positive) if hide_edges else None
+    smoothed = net.graph(net.users, net.items, hidden)
+    users, items = (torch.nn.functional.normalize(each, dim=1) for each in smoothed)
+    if hide_edges:
+        assert not torch.equal(smoothed[1], net.graph(net.users, net.items)[1])
     expected = torch.nn.functional.cross_entropy(users[batch.anchor] @ items.T / 0.2, batch.positive)
     torch.testing.assert_close(net.losses(batch)["softmax"], expected)
 
@@ -139,7 +155,7 @@ def test_scores_are_cosines_by_default(shop):
 
 
 def test_bpr_is_that_of_the_paper(shop, untrained):
-    net, _ = untrained(loss="bpr", l2=0.5, temperature=0.5)
+    net, _ = untrained(loss="bpr", l2=0.5, temperature=0.5, hide_edges=False)
     batch = Pairs(torch.tensor([0, 3, 3]), torch.tensor([1, 2, 5]))
     torch.manual_seed(5)
     losses = net.losses(batch)

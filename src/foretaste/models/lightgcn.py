@@ -42,10 +42,11 @@ class LightGCN(IterativeSettings):
     history of training, that is what was learned, to the last digit; a history that has grown is taken as it is now;
     and somebody never seen lacks only e_u.
 
-    Differs from the paper: the loss is by default a softmax over cosines, as in Wu et al., "On the Effectiveness of
-    Sampled Softmax Loss for Item Recommendation", TOIS 2024; with loss="bpr", similarity="dot", temperature=1 it is
-    the paper's. A step may have any number of pairs, because smoothing the whole graph, once there and once back, is
-    most of its cost: the paper has 2,048.
+    Differs from the paper: the edges of the pairs that a step learns from are not in the graph that it sees, as those
+    that are asked for later are not (``hide_edges``). The loss is by default a softmax over cosines, as in Wu et al.,
+    "On the Effectiveness of Sampled Softmax Loss for Item Recommendation", TOIS 2024; with loss="bpr",
+    similarity="dot", temperature=1 and hide_edges=False it is the paper's. A step may have any number of pairs, because
+    smoothing the whole graph, once there and once back, is most of its cost: the paper has 2,048.
     """
 
     dim: PositiveInt = 64
@@ -64,6 +65,9 @@ class LightGCN(IterativeSettings):
     """The loss sees scores divided by this; inner products need none, 1.0."""
     l2: NonNegativeFloat = 0.0
     """How much half the squared length of the learned vectors of a batch counts, per pair; of bpr."""
+    hide_edges: bool = True
+    """Smooth the vectors of a step as if those of its pairs had not met: what is to be told cannot be read off the
+    graph. False is the paper, whose graph has all edges."""
     batch_size: PositiveInt | None = None
     """Pairs per step. None: a hundredth of an epoch, at least 1,024 and at most 16,384."""
     plan: TrainPlan = TrainPlan(epochs=200, lr=3e-3, patience=5, validate_every=2)
@@ -143,7 +147,8 @@ class LightGCNNet(nn.Module):
     def losses(self, batch: Pairs) -> dict[str, Tensor]:
         """The chosen loss, by its name."""
         settings = self.settings
-        users, items = self.graph(self.users, self.items)
+        hidden = (batch.anchor, batch.positive) if settings.hide_edges else None
+        users, items = self.graph(self.users, self.items, hidden)
         users, items = self.scored(nn.functional.embedding(batch.anchor, users)), self.scored(items)
         if self._unmet is not None:
             return self._bpr(users, items, batch, self._unmet.draw(batch.anchor))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
@@ -25,7 +26,8 @@ class MetGraph(nn.Module):
 
     With M the normalised matrix, a layer takes users to M items and items to M' users; ``forward`` gives the sum of
     layers 0 to K, each with its weight. That is a symmetric linear map, so its gradient is the same map of the
-    gradient: nothing need be remembered of the layers, and backward costs what forward costs.
+    gradient: nothing need be remembered of the layers, and backward costs what forward costs. It stays so where some
+    edges are left out.
 
     Args:
         met: (users, items) what each has met, in positive numbers.
@@ -40,19 +42,33 @@ class MetGraph(nn.Module):
         self.to_items: Tensor
         self.register_buffer("to_users", _sparse(edges), persistent=False)
         self.register_buffer("to_items", _sparse(csr_matrix(edges.T)), persistent=False)
+        user, item = edges.nonzero()
+        self.pairs: Tensor  # (edges,) ascending, as to_users has them: user * items + item
+        self.turned: Tensor  # (edges,) where each of them stands in to_items
+        self.register_buffer("pairs", torch.from_numpy(user.astype(np.int64) * met.shape[1] + item), persistent=False)
+        self.register_buffer("turned", torch.from_numpy(_places(np.argsort(item, kind="stable"))), persistent=False)
 
-    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The smoothed (users, dim) and (items, dim), in float32 whatever the precision of the run."""
-        return _Smoothed.apply(users, items, self)  # type: ignore[no-any-return, no-untyped-call]
+    def forward(
+        self, users: Tensor, items: Tensor, hidden: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The smoothed (users, dim) and (items, dim), in float32 whatever the precision of the run.
+
+        Args:
+            hidden: (pairs,) users and (pairs,) items between which there is no edge for now; degrees stay as they are.
+        """
+        matrices = (self.to_users, self.to_items) if hidden is None else self.without(*hidden)
+        return _Smoothed.apply(users, items, matrices, self.weights)  # type: ignore[no-any-return, no-untyped-call]
 
     def smoothed(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of which no gradient is wanted."""
-        of_users, of_items = users * self.weights[0], items * self.weights[0]
-        for weight in self.weights[1:]:
-            users, items = product(self.to_users, items), product(self.to_items, users)
-            of_users.add_(users, alpha=weight)
-            of_items.add_(items, alpha=weight)
-        return of_users, of_items
+        return _smoothed(users, items, (self.to_users, self.to_items), self.weights)
+
+    def without(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """The matrices to users and to items, in which these (pairs,) never met."""
+        wanted = user * self.to_users.shape[1] + item
+        edges = torch.searchsorted(self.pairs, wanted).clamp_(max=max(0, len(self.pairs) - 1))
+        edges = edges[self.pairs[edges] == wanted]
+        return _emptied(self.to_users, edges), _emptied(self.to_items, self.turned[edges])
 
     def told_to_users(self, users: Tensor, items: Tensor) -> Tensor:
         """(items, dim) what an item tells those who met it, over all layers, before the edges are normalised.
@@ -66,18 +82,33 @@ class MetGraph(nn.Module):
         return told
 
 
+def _smoothed(
+    users: Tensor, items: Tensor, matrices: tuple[Tensor, Tensor], weights: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    to_users, to_items = matrices
+    of_users, of_items = users * weights[0], items * weights[0]
+    for weight in weights[1:]:
+        users, items = product(to_users, items), product(to_items, users)
+        of_users.add_(users, alpha=weight)
+        of_items.add_(items, alpha=weight)
+    return of_users, of_items
+
+
 class _Smoothed(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, users: Tensor, items: Tensor, graph: MetGraph) -> tuple[Tensor, Tensor]:
-        context.graph = graph
+    def forward(
+        context: Any, users: Tensor, items: Tensor, matrices: tuple[Tensor, Tensor], weights: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        context.matrices, context.weights = matrices, weights
         with torch.autocast(users.device.type, enabled=False):
-            return graph.smoothed(users.float(), items.float())
+            return _smoothed(users.float(), items.float(), matrices, weights)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         of_users, of_items = gradients
         with torch.autocast(of_users.device.type, enabled=False):
-            return (*context.graph.smoothed(of_users.float(), of_items.float()), None)
+            of_both = _smoothed(of_users.float(), of_items.float(), context.matrices, context.weights)
+        return (*of_both, None, None)
 
 
 def product(matrix: Tensor, vectors: Tensor) -> Tensor:
@@ -104,3 +135,16 @@ def _sparse(matrix: csr_matrix) -> Tensor:
         return torch.sparse_csr_tensor(
             row_starts, columns, torch.from_numpy(matrix.data.astype(np.float32)), size=matrix.shape
         )
+
+
+def _emptied(matrix: Tensor, entries: Tensor) -> Tensor:
+    """A sparse matrix in rows with zero at some of its entries, by their places."""
+    values = matrix.values().index_fill(0, entries, 0)
+    return torch.sparse_csr_tensor(matrix.crow_indices(), matrix.col_indices(), values, size=matrix.shape)
+
+
+def _places(order: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Where each of what an order sorts comes to stand."""
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places

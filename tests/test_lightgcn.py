@@ -1,6 +1,7 @@
 """LightGCN: smoothing against a dense matrix, answers against what was learned, the paper's loss by hand."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -82,6 +83,18 @@ def test_smoothing_and_its_gradient_are_those_of_the_dense_matrix(met, weights, 
     torch.testing.assert_close(torch.cat([of_users, of_items]), expected)
     ((of_users * wanted[:7]).sum() + (of_items * wanted[7:]).sum()).backward()
     torch.testing.assert_close(torch.cat([users.grad, items.grad]), vectors.grad)
+
+
+def test_edges_are_hidden_whatever_the_order_that_a_matrix_has_them_in(met):
+    unsorted = met.copy()
+    for begin, end in pairwise(met.indptr):
+        unsorted.indices[begin:end] = met.indices[begin:end][::-1]
+    unsorted.has_sorted_indices = False
+    hidden = (torch.tensor([0, 1]), torch.from_numpy(met.indices[met.indptr[:2]].astype(np.int64)))
+    for matrix, expected in zip(
+        MetGraph(unsorted, (1.0,)).without(*hidden), MetGraph(met, (1.0,)).without(*hidden), strict=True
+    ):
+        torch.testing.assert_close(matrix.to_dense(), expected.to_dense())
 
 
 @pytest.fixture

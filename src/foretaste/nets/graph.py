@@ -36,7 +36,7 @@ class MetGraph(nn.Module):
 
     def __init__(self, met: csr_matrix, weights: Sequence[float]) -> None:
         super().__init__()
-        edges = normalized(met)
+        edges = normalized(met.sorted_indices())
         self.weights = tuple(weights)
         self.to_users: Tensor
         self.to_items: Tensor

@@ -118,10 +118,11 @@ class LightGCN(IterativeSettings):
         return LightGCNModel(self, about, vectors, Vocab.from_arrays(part(state, KNOWN)))
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
-        # Weights, gradient, two moments, the best copy; and three layers at a time on the way there and back.
+        # Weights, gradient, two moments, the best copy; three layers at a time on the way there and back; of each edge
+        # its place and its weight in both directions, the weights once more without those of a step, and its ends.
         vectors = 4 * self.dim * (counts["users"] + counts["items"])
         chunk = 0 if self.loss == "bpr" else 3 * 4 * 512 * counts["items"]
-        return 8 * vectors + chunk + 60 * counts["events"]
+        return 8 * vectors + chunk + 90 * counts["events"]
 
 
 class LightGCNNet(nn.Module):

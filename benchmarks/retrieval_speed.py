@@ -226,9 +226,9 @@ QUICK_INDEX = {
 }
 MANY_ITEMS = {
     "dim": 64,
-    "batch_size": 16_384,
-    "negatives": 4096,
-    "plan": {"epochs": 3, "patience": None},
+    "batch_size": 8192,
+    "negatives": 2048,
+    "plan": {"epochs": 1, "patience": None},
 }
 
 CASES: tuple[Training | Growth | Texts | Index, ...] = (

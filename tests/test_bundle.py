@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import foretaste.bundle
+import foretaste.sealed_folder
 from foretaste import storage
 from foretaste.bundle import load
 from foretaste.errors import BundleError, ForetasteError
@@ -172,7 +172,7 @@ def test_a_failure_half_way_leaves_nothing_half_written(model, bundle, tmp_path,
             raise error
         storage.write_arrays(path, arrays)
 
-    monkeypatch.setattr(foretaste.bundle, "write_arrays", write_arrays)
+    monkeypatch.setattr(foretaste.sealed_folder, "write_arrays", write_arrays)
     with pytest.raises(ForetasteError, match=r"Cannot write .*: No space left on device"):
         model.save(place)
     assert sorted(each.name for each in tmp_path.rglob("*")) == written

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from foretaste.optimizers import Adagrad
+from foretaste.optimizers import Adagrad, centralize
 
 ROWS = [[4, 1, 4], [1, 2, 1], [6, 6, 4], [1, 1, 1]]  # those touched by each step, some of them twice
 
@@ -58,3 +58,15 @@ def test_a_closure_is_asked_and_its_loss_returned():
 
     assert optimizer.step(closure) == 4.0
     torch.testing.assert_close(weights.detach(), torch.tensor([1.9]))
+
+
+def test_centralised_gradients_of_layers_have_zero_mean_and_tables_stay():
+    torch.manual_seed(0)
+    table, layer, unused = nn.Embedding(6, 4), nn.Linear(4, 3), nn.Linear(4, 2)
+    (layer(table(torch.tensor([1, 5, 1]))) ** 2).sum().backward()
+    before, bias = table.weight.grad.clone(), layer.bias.grad.clone()
+    assert layer.weight.grad.mean(1).abs().max() > 1e-3
+    centralize(nn.ModuleList([table, layer, unused]))
+    torch.testing.assert_close(layer.weight.grad.mean(1), torch.zeros(3))
+    assert torch.equal(table.weight.grad, before)
+    assert torch.equal(layer.bias.grad, bias)

@@ -59,9 +59,10 @@ def weights(net) -> torch.Tensor:
 @pytest.mark.parametrize("accumulate", [1, 2, 5, 7])
 @pytest.mark.parametrize("clip", [None, 0.5, 3.0])
 @pytest.mark.parametrize("decay_vectors", [False, True])
-def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip, decay_vectors):
+@pytest.mark.parametrize("centralize", [False, True])
+def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip, decay_vectors, centralize):
     decay = {"weight_decay": 0.1, "decay_vectors": decay_vectors}
-    plan = TrainPlan(epochs=3, lr=0.05, accumulate=accumulate, clip=clip, **decay)
+    plan = TrainPlan(epochs=3, lr=0.05, accumulate=accumulate, clip=clip, centralize=centralize, **decay)
     trained, _ = fit(plan)
     net = small_net()
     matrices, vectors = [], []
@@ -77,6 +78,9 @@ def test_training_is_the_optimiser_steps_that_one_would_write(accumulate, clip, 
             group = batches[start : start + accumulate]
             optimizer.zero_grad()
             torch.stack([squares(net, batch) for batch in group]).mean().backward()
+            if centralize:
+                for each in matrices:
+                    each.grad = each.grad - each.grad.mean(1, keepdim=True)
             if clip is not None:
                 nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()

@@ -1,9 +1,6 @@
 """Fitted models on disk: JSON and safetensors, checksummed, without pickle and without the training data."""
 
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +17,12 @@ from foretaste.query import Queries
 from foretaste.ragged import Ragged
 from foretaste.recommender import About, Model
 from foretaste.scoring import VectorModel
-from foretaste.storage import (
-    checksum,
-    part,
-    prefixed,
-    read_arrays,
-    read_json,
-    sealed,
-    staged_folder,
-    write_arrays,
-    write_sealed,
-)
+from foretaste.sealed_folder import read_folder, write_folder
+from foretaste.storage import part, prefixed
 from foretaste.vocab import Vocab
 
-__all__ = ["FORMAT", "load", "save"]
+__all__ = ["INDEX", "load", "save"]
 
-FORMAT = 1
 INDEX = "model.json"
 
 
@@ -52,24 +39,17 @@ def save(model: Model, folder: Path) -> None:
         files["histories"] = _history_arrays(model.histories)
     if isinstance(model, VectorModel) and model.index is not None:
         files["index"] = model.index.arrays()
-    with staged_folder(folder, marker=INDEX) as aside:
-        for name, arrays in files.items():
-            write_arrays(aside / f"{name}.safetensors", arrays)
-        index = {
-            "format": FORMAT,
-            "model": model.name,
-            "settings": model.settings.model_dump(mode="json"),
-            "data": {"name": about.data, "fingerprint": about.fingerprint, "items": len(about.items)},
-            "kinds": {"names": about.kinds.names, "weights": about.kinds.weights},
-            "catalog": about.catalog.schema(),
-            "user_features": _user_features_schema(model.histories),
-            "training": model.training,
-            "metrics": model.metrics,
-            "versions": versions(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": {f"{name}.safetensors": checksum(aside / f"{name}.safetensors") for name in files},
-        }
-        write_sealed(aside / INDEX, index)
+    index = {
+        "model": model.name,
+        "settings": model.settings.model_dump(mode="json"),
+        "data": {"name": about.data, "fingerprint": about.fingerprint, "items": len(about.items)},
+        "kinds": {"names": about.kinds.names, "weights": about.kinds.weights},
+        "catalog": about.catalog.schema(),
+        "user_features": _user_features_schema(model.histories),
+        "training": model.training,
+        "metrics": model.metrics,
+    }
+    write_folder(folder, INDEX, index, files)
 
 
 def load(folder: Path | str) -> Model:
@@ -81,8 +61,7 @@ def load(folder: Path | str) -> Model:
     from foretaste.models import model_settings
 
     folder = Path(folder)
-    index = _read_index(folder)
-    files = {Path(name).stem: read_arrays(folder / name) for name in index["files"]}
+    index, files = read_folder(folder, INDEX, "a bundle is the folder that train --out or model.save")
     try:
         settings = model_settings(index["model"])(**index["settings"])
         model = settings.restore(_about(index, files["catalog"]), files["weights"])
@@ -96,41 +75,6 @@ def load(folder: Path | str) -> Model:
         ) from error
     model.training, model.metrics = index["training"], index["metrics"]
     return model
-
-
-def versions() -> dict[str, str]:
-    """The versions of what a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("foretaste", "torch", "numpy", "scipy", "implicit"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise BundleError(f"{folder} is not a folder; a bundle is the folder that train --out or model.save wrote.")
-    if not (folder / INDEX).exists():
-        raise BundleError(f"{folder} holds no {INDEX}, so it is not a bundle, or one that was torn.")
-    index = read_json(folder / INDEX)
-    if not isinstance(index, dict) or "format" not in index:
-        raise BundleError(f"{folder / INDEX} is not the index of a bundle.")
-    if index["format"] != FORMAT:
-        raise BundleError(
-            f"{folder / INDEX} has format {index['format']}; this version reads {FORMAT}. "
-            "Update Foretaste, or train again."
-        )
-    if not sealed(folder / INDEX):
-        raise BundleError(f"{folder / INDEX} is not what was saved: it was edited. Copy it again, or train again.")
-    for name, expected in index["files"].items():
-        path = folder / name
-        if not path.exists():
-            raise BundleError(f"{path} is missing: the bundle is torn. Copy it again, or train again.")
-        if checksum(path) != expected:
-            raise BundleError(f"{path} is not what was saved: it is torn or was edited. Copy it again, or train again.")
-    return index
 
 
 def _catalog_arrays(about: About) -> dict[str, NDArray[Any]]:

@@ -39,11 +39,13 @@ from foretaste.cli_options import (
     ValueCol,
     names_of,
     numbers_of,
+    run_of,
     split_list,
 )
+from foretaste.cli_rank import rank_app
 from foretaste.console import Console
 from foretaste.exit_codes import exit_code
-from foretaste.run import Precision, Run
+from foretaste.run import Run
 
 __all__ = ["app", "main"]
 
@@ -55,6 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(rank_app, name="rank")
 
 
 @app.command("run", short_help="Split, fit, judge and report, as a recipe says.")
@@ -95,7 +98,7 @@ def run_command(
     out = out or Path("runs") / plan.name
     prepare(out)
     with Console(quiet=quiet, log_file=out / "log.jsonl") as console:
-        run = _run(console, seed, device, threads, precision, compiled)
+        run = run_of(console, seed, device, threads, precision, compiled)
         board = carry_out(plan, out, run, data_dir=data_dir, resume=resume, command=_command_line())
         print(board.table())
         print(f"\nreport: {out / 'report.html'}")
@@ -202,7 +205,7 @@ def train_command(
     check_place(out, marker="model.json")  # before a long log is read
     columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
     with Console(quiet=quiet) as console:
-        run = _run(console, seed, device, threads, precision, compiled)
+        run = run_of(console, seed, device, threads, precision, compiled)
         data = read_events(
             events, items=items, users=users, columns=columns, kinds=kinds, min_value=min_value, ordered=ordered,
             log=console.log,
@@ -404,21 +407,6 @@ def _loaded(bundle: Path) -> Any:
 
     check_exists(bundle)
     return load(bundle)
-
-
-def _run(console: Console, seed: int, device: str, threads: int | None, precision: Precision, compiled: bool) -> Run:
-    import torch
-
-    from foretaste.computing import check_compiler
-    from foretaste.train import device_of, precision_of
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    run = Run(seed, device, threads, precision, compiled, log=console.log, progress=console.progress)
-    precision_of(run)  # a device that is not there shows now
-    if compiled:
-        check_compiler(device_of(run))
-    return run
 
 
 def _command_line() -> str:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from foretaste.console import Console
 from foretaste.errors import ConfigError
-from foretaste.run import Precision
+from foretaste.run import Precision, Run
 
 __all__ = [
     "AsJson",
@@ -35,6 +36,7 @@ __all__ = [
     "ValueCol",
     "names_of",
     "numbers_of",
+    "run_of",
     "split_list",
 ]
 
@@ -103,3 +105,25 @@ def numbers_of(text: str) -> tuple[int, ...]:
     if len(numbers) < len(split_list(text)) or min(numbers, default=0) < 1:
         raise ConfigError(f"-k takes whole numbers of at least 1, as in 5,10,20; this is {text!r}.")
     return numbers
+
+
+def run_of(
+    console: Console, seed: int, device: str, threads: int | None, precision: Precision, compiled: bool = False
+) -> Run:
+    """How a command computes, as its options say.
+
+    Raises:
+        ConfigError: The device, the precision or a compiler is not to be had.
+    """
+    import torch
+
+    from foretaste.computing import check_compiler
+    from foretaste.train import device_of, precision_of
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run = Run(seed, device, threads, precision, compiled, log=console.log, progress=console.progress)
+    precision_of(run)  # a device that is not there shows now
+    if compiled:
+        check_compiler(device_of(run))
+    return run

@@ -5,9 +5,9 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
-from foretaste.bundle import versions
 from foretaste.errors import ConfigError
 from foretaste.memory import available_memory
+from foretaste.sealed_folder import versions
 
 __all__ = ["Examined", "examine"]
 

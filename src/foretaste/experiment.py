@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.answer_files import write_frame
-from foretaste.bundle import INDEX, load, versions
+from foretaste.bundle import INDEX, load
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError, DataError, TooLarge, TrainingDiverged, UnknownName
 from foretaste.evaluation import Entry, Leaderboard, Trial
@@ -27,6 +27,7 @@ from foretaste.ragged import PAD
 from foretaste.recipe import DataSettings, EvaluationSettings, Recipe
 from foretaste.recommender import Model, Settings
 from foretaste.run import Run
+from foretaste.sealed_folder import versions
 from foretaste.simulate import World, simulate
 from foretaste.split import Given, LeaveOneOut, Split
 from foretaste.storage import read_json, staged_file

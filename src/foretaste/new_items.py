@@ -10,7 +10,7 @@ from foretaste.errors import DataError
 from foretaste.ragged import PAD, Ragged
 from foretaste.vocab import Strings
 
-__all__ = ["appended"]
+__all__ = ["appended", "read_like"]
 
 SEPARATORS = "|;,"
 AnyNames = TypeVar("AnyNames", Category, Categories)
@@ -26,14 +26,21 @@ def appended(catalog: Table, rows: Table) -> Table:
     """
     nothing = np.full(len(rows), PAD)
     columns = {
-        name: _joined(column, _like(column, rows[name], name) if name in rows else column.take(nothing))
+        name: _joined(column, read_like(column, rows[name], name) if name in rows else column.take(nothing))
         for name, column in catalog.columns.items()
     }
     return Table(len(catalog) + len(rows), columns)
 
 
-def _like(known: Column, column: Column, name: str) -> Column:
-    """A column as one of the same kind as a known one: a few rows do not always show of what kind they are."""
+def read_like(known: Column, column: Column, name: str) -> Column:
+    """A column as one of the same kind as a known one: a few rows do not always show of what kind they are.
+
+    Args:
+        known: May have no rows; its names are those by which texts are split.
+
+    Raises:
+        DataError: It cannot be read so.
+    """
     if isinstance(known, Vector) and isinstance(column, Vector):
         if known.values.shape[1] != column.values.shape[1]:
             raise DataError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from foretaste.train_plan import TrainPlan
 
-__all__ = ["Adagrad", "learn_slower", "optimizer_of", "set_rate"]
+__all__ = ["Adagrad", "centralize", "learn_slower", "optimizer_of", "set_rate"]
 
 SHARE = "share_of_rate"  # of a parameter, and of a group of an optimiser
 
@@ -32,6 +32,17 @@ def optimizer_of(plan: TrainPlan, parameters: Iterable[nn.Parameter]) -> torch.o
     if plan.optimizer == "adagrad":
         return Adagrad(groups, plan.lr, plan.momentum)
     return torch.optim.AdamW(groups, lr=plan.lr, betas=plan.betas, fused=True)
+
+
+def centralize(net: nn.Module) -> None:
+    """Take from the gradient of each output of a linear layer its mean over the inputs. Tables stay as they are.
+
+    Source: Yong et al., "Gradient Centralization: A New Optimization Technique for Deep Neural Networks", ECCV 2020,
+        eq. 1 for fully connected layers.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Linear) and module.weight.grad is not None:
+            module.weight.grad -= module.weight.grad.mean(1, keepdim=True)
 
 
 def learn_slower(parameters: Iterable[nn.Parameter], share: float) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "Recipe",
     "model_of",
     "read_recipe",
+    "read_yaml",
     "recipe_names",
     "validated",
     "with_overrides",
@@ -189,7 +190,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         path = Path(name)
         if not path.exists() and path.suffix not in (".yaml", ".yml"):
             raise UnknownName("recipe", name, recipe_names())
-    content = _yaml(path)
+    content = read_yaml(path)
     content = {"name": path.stem, **content}
     models = content.get("models") or {}
     if not isinstance(models, dict):
@@ -215,7 +216,7 @@ def model_of(name: str, overrides: Sequence[str] = ()) -> Settings:
 
     content: dict[str, Any] = {"model": name}
     if name.endswith((".yaml", ".yml")):
-        content = _yaml(Path(name))
+        content = read_yaml(Path(name))
         if "model" not in content:
             raise ConfigError(f"{name} does not say which model it is for; add a line such as 'model: sasrec'.")
     content = with_overrides(content, overrides)
@@ -265,7 +266,12 @@ def validated(schema: type[AnyModel], content: Mapping[str, Any], where: str) ->
         raise ConfigError(f"{where}: {error}.") from error
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a file.
+
+    Raises:
+        ConfigError: It is not there, is no YAML, or holds no settings.
+    """
     check_exists(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), PlainLoader)

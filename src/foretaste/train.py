@@ -17,7 +17,7 @@ from foretaste.computing import blocks_computed, check_compiler
 from foretaste.errors import ConfigError
 from foretaste.memory import freed_memory_kept
 from foretaste.mishaps import Mishaps, weights_explained
-from foretaste.optimizers import optimizer_of, set_rate
+from foretaste.optimizers import centralize, optimizer_of, set_rate
 from foretaste.run import Precision, Run
 from foretaste.train_plan import TrainPlan
 
@@ -158,6 +158,8 @@ class _Step:
             self.accelerator.backward(self.scaler.scale(total / len(group)))
             for called, each in losses.items():
                 sums[called] = sums.get(called, torch.zeros((), device=each.device)) + each.detach().float()
+        if self.plan.centralize:
+            centralize(self.net)
         if self.plan.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)

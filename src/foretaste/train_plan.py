@@ -39,6 +39,8 @@ class TrainPlan(BaseModel):
     """The cosine ends at this share of ``lr``."""
     clip: PositiveFloat | None = None
     """The largest norm that the gradient of all parameters together may have."""
+    centralize: bool = False
+    """Take from the gradient of each output of a layer its mean over the inputs, before it is clipped."""
     accumulate: PositiveInt = 1
     """Batches per optimiser step."""
     patience: PositiveInt | None = 10

@@ -5,7 +5,7 @@ half of all events, as in the slices of a split; the long tail are all others, t
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from foretaste.catalog import Categories, Category
 from foretaste.dataset import Dataset
+from foretaste.indicators import indicators
 from foretaste.ragged import PAD
 
 __all__ = [
@@ -133,7 +134,7 @@ def item_vectors(train: Dataset) -> ItemVectors:
     Source: Charikar et al., "Finding frequent items in data streams", ICALP 2002, for the hashing.
     """
     columns = {} if train.catalog is None else train.catalog.items.of_kind("category", "categories")
-    blocks = [_indicators(column) for column in columns.values()]
+    blocks = [indicators(cast("Category | Categories", column)) for column in columns.values()]
     if blocks and any(block.nnz for block in blocks):
         matrix, of = csr_matrix(hstack(blocks)), "categories (" + ", ".join(columns) + ")"
     else:
@@ -142,20 +143,6 @@ def item_vectors(train: Dataset) -> ItemVectors:
     data = np.repeat(1 / np.maximum(length, 1), matrix.getnnz(axis=1)).astype(np.float32)
     matrix = csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     return ItemVectors(_dense(matrix), length > 0, of)
-
-
-def _indicators(column: Any) -> csr_matrix:
-    """(items, names) 1 where an item has a name."""
-    if isinstance(column, Category):
-        row = np.flatnonzero(column.codes != PAD)
-        code = column.codes[row]
-    else:
-        names: Categories = column
-        row, code = names.codes.row_of_value(), names.codes.values
-    ones = np.ones(len(row), np.float32)
-    matrix = csr_matrix((ones, (row, code)), shape=(len(column), len(column.names)))
-    matrix.sum_duplicates()
-    return matrix
 
 
 def _dense(matrix: csr_matrix) -> NDArray[np.float32]:

@@ -1,0 +1,151 @@
+"""Examples of a ranker: what was shown in lists, what is known of each, and what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretaste.catalog import Categories, Category, Column, Table
+from foretaste.errors import DataError, UnknownName
+from foretaste.ragged import PAD, Ragged
+
+__all__ = ["LEVELS", "UNKNOWN", "Examples", "Level", "joined"]
+
+UNKNOWN = -1  # a label that nobody knows
+Level = Literal["requests", "items", "places"]
+LEVELS: tuple[Level, ...] = ("requests", "items", "places")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """One row per item of a list, in three tables, so that nothing is held or computed twice.
+
+    What is true of the whole list (who asks, when, where) stands once per request, what is true of an item wherever it
+    is shown stands once per item, and what is true of this item in this list (its place, the score of its source)
+    stands once per example.
+    """
+
+    request: NDArray[np.int64]  # (examples,) row of requests, ascending: a list stands together
+    requests: Table  # one row per list
+    item: NDArray[np.int64]  # (examples,) row of items; PAD = nothing is known of it
+    items: Table  # one row per item
+    places: Table  # one row per example
+    labels: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)  # task -> (examples,) 1, 0; UNKNOWN
+
+    def __post_init__(self) -> None:
+        for name, rows in (("item", len(self.item)), ("places", len(self.places))):
+            if rows != len(self):
+                raise DataError(f"{name} has {rows} rows where there are {len(self)} examples.")
+        if len(self) and (np.diff(self.request) < 0).any():
+            raise DataError("Examples of one request must stand together, in the order of the requests.")
+        for name, index, size in (("request", self.request, len(self.requests)), ("item", self.item, len(self.items))):
+            if len(self) and (index.max() >= size or index.min() < (PAD if name == "item" else 0)):
+                raise DataError(f"{name} holds rows outside 0..{size - 1}.")
+        for name, label in self.labels.items():
+            if len(label) != len(self) or not np.isin(label, (0, 1, UNKNOWN)).all():
+                raise DataError(f"Label {name!r} needs 1, 0 or {UNKNOWN} (not known) for each of {len(self)} examples.")
+        seen: set[str] = set()
+        for table in self.tables().values():
+            for name in table:
+                if name in seen:
+                    raise DataError(
+                        f"Two columns are called {name!r}; requests, items and places need names of their own."
+                    )
+                seen.add(name)
+
+    @classmethod
+    def of_rows(
+        cls, places: Table, request: NDArray[np.integer], labels: Mapping[str, NDArray[np.int8]]
+    ) -> "tuple[Examples, NDArray[np.int64]]":
+        """Examples of a plain table, in which everything stands beside each example.
+
+        Args:
+            request: (rows,) equal numbers are one list; they may stand anywhere.
+
+        Returns:
+            The examples, in the order of their requests, and (examples,) the row of the table that each was.
+        """
+        _, number = np.unique(request, return_inverse=True)
+        order = np.argsort(number, kind="stable")
+        count = int(number.max()) + 1 if len(number) else 0
+        nothing = np.full(len(order), PAD)
+        labels = {name: label[order] for name, label in labels.items()}
+        return cls(number[order], Table(count), nothing, Table(0), places.take(order), labels), order
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+    def tables(self) -> dict[Level, Table]:
+        """The three tables by name."""
+        return {"requests": self.requests, "items": self.items, "places": self.places}
+
+    def rows(self, level: Level) -> NDArray[np.int64] | None:
+        """(examples,) the row of each example in a table; None: its own."""
+        return {"requests": self.request, "items": self.item, "places": None}[level]
+
+    def level_of(self, name: str) -> Level:
+        """The table in which a column stands.
+
+        Raises:
+            UnknownName: No table has it.
+        """
+        for level, table in self.tables().items():
+            if name in table:
+                return level
+        raise UnknownName("column", name, [each for table in self.tables().values() for each in table])
+
+    def column(self, name: str) -> Column:
+        """A column, with a row for each row of its own table."""
+        return self.tables()[self.level_of(name)][name]
+
+    def take(self, rows: NDArray[Any]) -> "Examples":
+        """The given examples, as ascending indices or a mask; tables of requests and items stay whole."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Examples(
+            self.request[rows],
+            self.requests,
+            self.item[rows],
+            self.items,
+            self.places.take(rows),
+            {name: label[rows] for name, label in self.labels.items()},
+        )
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Several examples with the same items and the same columns, one behind the other.
+
+    Raises:
+        DataError: Their items are not the same table.
+    """
+    first = parts[0]
+    if any(part.items is not first.items for part in parts):
+        raise DataError("Examples can be put together where they share one table of items.")
+    begin = np.cumsum([0, *(len(part.requests) for part in parts[:-1])])
+    return Examples(
+        np.concatenate([start + part.request for start, part in zip(begin, parts, strict=True)]),
+        _stacked([part.requests for part in parts]),
+        np.concatenate([part.item for part in parts]),
+        first.items,
+        _stacked([part.places for part in parts]),
+        {name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels},
+    )
+
+
+def _stacked(tables: Sequence[Table]) -> Table:
+    """Tables of the same columns; columns of names have the same names in all."""
+    first = tables[0]
+    columns = {name: _behind([table[name] for table in tables]) for name in first}
+    return Table(sum(map(len, tables)), columns)
+
+
+def _behind(columns: Sequence[Column]) -> Column:
+    first = columns[0]
+    if isinstance(first, Category):
+        return Category(np.concatenate([each.codes for each in columns]), first.names)  # type: ignore[union-attr]
+    if isinstance(first, Categories):
+        lengths = np.concatenate([each.codes.lengths for each in columns])  # type: ignore[union-attr]
+        codes = np.concatenate([each.codes.values for each in columns])  # type: ignore[union-attr]
+        return Categories(Ragged.from_lengths(codes, lengths), first.names)
+    return type(first)(np.concatenate([each.values for each in columns]))  # type: ignore[union-attr,arg-type]

@@ -1,0 +1,156 @@
+"""Examples as tensors: every feature read once for each row of its own table, and gathered by batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foretaste.nets.rows import rows_taken
+from foretaste.ragged import Ragged
+from foretaste.rank.examples import LEVELS, UNKNOWN, Examples, Level
+from foretaste.rank.fields import Field, Fields
+from foretaste.run import Log, silent
+
+__all__ = ["Inputs", "RankBatch", "RankBatches", "RowsOfNames"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowsOfNames:
+    """The names of some rows as codes, one row after another."""
+
+    codes: Tensor  # (total,)
+    offsets: Tensor  # (rows + 1,) where each row begins
+
+    def take(self, rows: Tensor) -> Self:
+        return type(self)(*rows_taken(self.codes, self.offsets, rows))
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(self.codes.to(device), self.offsets.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class RankBatch:
+    """Some examples as a network reads them; features are in the order of ``Inputs``."""
+
+    codes: Tensor  # (examples, features by name) int64, 0 = unknown
+    bases: tuple[Tensor, ...]  # for each width: (examples, features of that width, width)
+    rows: tuple[RowsOfNames, ...]  # for each feature of several names
+    labels: Tensor  # (examples, tasks) float32, NaN = not known
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(
+            self.codes.to(device),
+            tuple(each.to(device) for each in self.bases),
+            tuple(each.to(device) for each in self.rows),
+            self.labels.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """What a table tells, with a row behind its own in which nothing is known."""
+
+    codes: Tensor  # (rows + 1, features)
+    bases: tuple[Tensor, ...]  # for each width: (rows + 1, features, width)
+    rows: dict[int, RowsOfNames]  # by the place of the feature among those of several names
+
+
+class Inputs:
+    """Examples as tensors.
+
+    The features by name come by table (requests, items, places), those of each width too; those of several names in
+    the order of their declaration.
+    """
+
+    def __init__(
+        self, fields: Fields, examples: Examples, tasks: Sequence[str], *, answering: bool = False, log: Log = silent
+    ) -> None:
+        """Read all features.
+
+        Args:
+            tasks: Whose labels are wanted, in this order; those that are not there are not known.
+            answering: Put what features are ``answered_as`` in their places.
+        """
+        tables = examples.tables()
+        self._levels = []
+        for level in LEVELS:
+            own = {
+                field.name: field.read(tables[level], answering=answering, log=log)
+                for field in fields
+                if field.level == level
+            }
+            self._levels.append(_level(fields, level, own, len(tables[level]) + 1))
+        self._at = [None if (rows := examples.rows(level)) is None else torch.from_numpy(rows) for level in LEVELS]
+        labels = np.full((len(examples), len(tasks)), np.nan, np.float32)
+        for place, task in enumerate(tasks):
+            if (label := examples.labels.get(task)) is not None:
+                labels[:, place] = np.where(label == UNKNOWN, np.nan, label)
+        self.labels = torch.from_numpy(labels)
+        self._several = len(fields.of_kind("categories", "sequence"))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, examples: Tensor) -> RankBatch:
+        """The given examples (n,)."""
+        at = [
+            examples if rows is None else rows[examples] % len(level.codes)
+            for level, rows in zip(self._levels, self._at, strict=True)
+        ]
+        codes = [level.codes[rows] for level, rows in zip(self._levels, at, strict=True)]
+        widths = range(len(self._levels[0].bases))
+        return RankBatch(
+            torch.cat(codes, 1),
+            tuple(
+                torch.cat([level.bases[width][rows] for level, rows in zip(self._levels, at, strict=True)], 1)
+                for width in widths
+            ),
+            tuple(self._rows(place, at) for place in range(self._several)),
+            self.labels[examples],
+        )
+
+    def _rows(self, place: int, at: Sequence[Tensor]) -> RowsOfNames:
+        return next(
+            level.rows[place].take(rows) for level, rows in zip(self._levels, at, strict=True) if place in level.rows
+        )
+
+
+class RankBatches(Sequence[RankBatch]):
+    """One epoch of examples in random order; a last batch of a single example joins the one before.
+
+    Norms over a batch know nothing of a single row.
+    """
+
+    def __init__(self, inputs: Inputs, size: int, rng: np.random.Generator) -> None:
+        order = rng.permutation(len(inputs))
+        starts = list(range(0, len(order), size))
+        if len(starts) > 1 and len(order) - starts[-1] == 1:
+            starts.pop()
+        self._inputs, self._groups = inputs, np.split(order, starts[1:])
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, number: int) -> RankBatch:  # type: ignore[override]
+        return self._inputs.batch(torch.from_numpy(self._groups[number]))
+
+
+def _level(fields: Fields, level: Level, own: dict[str, NDArray[np.generic] | Ragged], rows: int) -> _Level:
+    def read(among: Sequence[Field], width: tuple[int, ...], kind: type) -> Tensor:
+        found = [cast("NDArray[np.generic]", own[field.name]) for field in among if field.level == level]
+        return torch.from_numpy(np.stack(found, 1) if found else np.empty((rows, 0, *width), kind))
+
+    several = {}
+    for place, field in enumerate(fields.of_kind("categories", "sequence")):
+        if field.level == level:
+            ragged = cast("Ragged", own[field.name])
+            several[place] = RowsOfNames(*map(torch.from_numpy, (ragged.values, ragged.offsets)))
+    bases = tuple(read(among, (width,), np.float32) for width, among in fields.by_width().items())
+    return _Level(read(fields.of_kind("category"), (), np.int64), bases, several)

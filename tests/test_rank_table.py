@@ -1,0 +1,202 @@
+"""The ranker on plain tables: reading, training, saving, predicting, on the command line."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from foretaste.cli import main
+from foretaste.errors import BundleError, DataError, UnknownName
+from foretaste.rank.dcnv2 import DCNv2
+from foretaste.rank.features import groups_of
+from foretaste.rank.saved import load_ranker, save_ranker
+from foretaste.rank.table import PlainTable
+from foretaste.rank.tasks import Task
+from foretaste.rank.training import fit_table
+from foretaste.run import Run
+from foretaste.train import TrainPlan
+
+RUN = Run(device="cpu", threads=1, precision="fp32")
+SMALL = {"dim": 4, "hidden": (8,), "head_hidden": (), "cross_layers": 1, "rank": None, "batch_size": 256}
+
+
+def shown(rows=600, seed=0):
+    """Lists of three; a click comes mostly where the colour of the item is that which the person likes."""
+    rng = np.random.default_rng(seed)
+    likes, colour = rng.choice(["red", "blue", "green"], rows // 3), rng.choice(["red", "blue", "green"], rows)
+    liked = np.repeat(likes, 3)
+    click = (liked == colour) & (rng.random(rows) < 0.9)
+    return pl.DataFrame(
+        {
+            "request_id": np.repeat(np.arange(rows // 3), 3),
+            "user_id": np.repeat(rng.integers(0, 50, rows // 3), 3),
+            "item_id": [f"sku-{each}" for each in rng.integers(0, 40, rows)],
+            "timestamp": np.repeat(1_700_000_000 + 60 * np.arange(rows // 3), 3),
+            "position": np.tile([1, 2, 3], rows // 3),
+            "likes": liked,
+            "colour": colour,
+            "price": rng.lognormal(3, 1, rows).round(2),
+            "tags": rng.choice(["new|sale", "new", "sale", "old|sale"], rows),
+            "click": click.astype(int),
+            "purchase": (click & (rng.random(rows) < 0.5)).astype(int),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranker")
+    shown().write_csv(folder / "shown.csv")
+    shown(300, seed=1).write_csv(folder / "next.csv")
+    (folder / "ranker.yaml").write_text(
+        "dim: 4\nhidden: [16]\nhead_hidden: []\nbatch_size: 128\n"
+        "groups:\n  user: [user_id, likes]\n  product: [colour, {column: price, log: true}, tags]\n"
+        "tasks: {click: {weight: 0.6}, purchase: {weight: 0.4}}\nplan: {epochs: 15, lr: 0.01}\n"
+    )
+    assert main(["rank", "train", str(folder / "shown.csv"), "--config", str(folder / "ranker.yaml"),
+                 "--out", str(folder / "bundle"), "--quiet", "--threads", "1"]) == 0  # fmt: skip
+    return folder
+
+
+def test_a_table_is_read_with_its_lists_labels_and_columns():
+    table = PlainTable.read(shown())
+    examples = table.examples
+    assert len(examples) == 600
+    assert len(examples.requests) == 200
+    assert set(examples.labels) == {"click", "purchase"}
+    kinds = {name: column.kind for name, column in examples.places.columns.items()}
+    assert kinds == {
+        "user_id": "number", "item_id": "category", "timestamp": "number", "position": "number", "likes": "category",
+        "colour": "category", "price": "number", "tags": "categories",
+    }  # fmt: skip
+    groups = groups_of(examples)
+    assert {group: [each.column for each in features] for group, features in groups.items()} == {
+        "other": ["user_id", "item_id", "likes", "colour", "price", "tags"], "event": ["timestamp"],
+        "style": ["position"],
+    }  # fmt: skip
+    assert groups["style"][0].answered_as == 1  # the first place, as this table counts
+    assert groups["other"][0].kind == "category"
+
+
+def test_lists_that_stand_apart_are_put_together_and_predictions_go_back():
+    frame = shown(30).sample(fraction=1, shuffle=True, seed=3)
+    table = PlainTable.read(frame)
+    told = table.examples.places["price"].values.astype(np.float32)
+    back = table.with_chances({"click": told})
+    assert back["click_probability"].to_list() == pytest.approx(frame["price"].to_list())
+    assert back.columns == [*frame.columns, "click_probability"]
+
+
+def test_rows_without_a_request_are_lists_of_their_own():
+    frame = shown(9).with_columns(pl.Series("request_id", [1, 1, None, None, 2, 2, 2, None, 1]))
+    assert len(PlainTable.read(frame).examples.requests) == 5
+    assert len(PlainTable.read(shown(9).drop("request_id")).examples.requests) == 9
+
+
+def test_labels_are_0_1_or_nothing():
+    frame = shown(9).with_columns(pl.Series("click", [0, 1, None, 0, 0, 1, 0, 0, 0]))
+    assert PlainTable.read(frame).examples.labels["click"].tolist() == [0, 1, -1, 0, 0, 1, 0, 0, 0]
+    with pytest.raises(DataError, match="Label 'click' holds 3; it may hold 0, 1 and nothing"):
+        PlainTable.read(frame.with_columns(click=pl.lit(3)))
+    with pytest.raises(UnknownName, match="'clicks' - did you mean 'click'"):
+        PlainTable.read(frame, tasks=["clicks"])
+    with pytest.raises(DataError, match="has no rows"):
+        PlainTable.read(frame.clear())
+
+
+def test_the_latest_lists_are_held_out():
+    learned, held_out = PlainTable.read(shown(300).sample(fraction=1, shuffle=True, seed=1)).split(0.1, seed=0)
+    assert len(held_out) == 30
+    assert learned.places["timestamp"].values.max() < held_out.places["timestamp"].values.min()
+    drawn = PlainTable.read(shown(300).drop("timestamp")).split(0.1, seed=0)[1]
+    assert len(drawn) == 30
+    assert len(np.unique(drawn.request)) == 10
+
+
+def test_train_and_predict_on_the_command_line(folder, capsys):
+    out = folder / "scored.csv"
+    assert main(["rank", "predict", str(folder / "bundle"), str(folder / "next.csv"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "auc" in printed
+    assert printed.endswith(f"{out}\n")
+    scored = pl.read_csv(out)
+    assert scored.columns == [*shown(3).columns, "click_probability", "purchase_probability"]
+    assert len(scored) == 300
+    liked = scored["likes"] == scored["colour"]
+    assert scored.filter(liked)["click_probability"].mean() > 0.6
+    assert scored.filter(~liked)["click_probability"].mean() < 0.2
+
+
+def test_predicting_needs_no_labels_and_forgives_what_is_missing(folder, capsys):
+    odd = (
+        shown(6, seed=2)
+        .drop("click", "purchase", "tags")
+        .with_columns(colour=pl.lit("violet"), price=pl.Series(["12.5", "n/a", "", "3", "free", "1"]))
+    )
+    odd.write_parquet(folder / "odd.parquet")
+    out = folder / "odd-scored.parquet"
+    assert main(["rank", "predict", str(folder / "bundle"), str(folder / "odd.parquet"), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "columns that are not there count as unknown: tags" in captured.err
+    assert captured.out == f"{out}\n"
+    assert pl.read_parquet(out)["click_probability"].is_between(0, 1).all()
+
+
+def test_a_saved_ranker_answers_the_same(folder):
+    model = load_ranker(folder / "bundle", RUN)
+    table = PlainTable.read(shown(60, seed=4), fields=model.fields)
+    before = model.predict(table.examples)
+    save_ranker(model, folder / "again")
+    after = load_ranker(folder / "again", RUN)
+    assert after.settings == model.settings
+    assert after.metrics == model.metrics
+    for task, chances in after.predict(table.examples).items():
+        assert np.array_equal(chances, before[task])
+    one = PlainTable.read(shown(60, seed=4).head(1), fields=model.fields)
+    assert model.predict(one.examples)["click"][0] == pytest.approx(before["click"][0], abs=1e-6)
+
+
+def test_a_torn_bundle_is_refused(folder, tmp_path):
+    with pytest.raises(BundleError, match=r"holds no ranker\.json"):
+        load_ranker(tmp_path)
+    save_ranker(load_ranker(folder / "bundle"), tmp_path / "copy")
+    index = json.loads((tmp_path / "copy" / "ranker.json").read_text())
+    (tmp_path / "copy" / "ranker.json").write_text(json.dumps({**index, "ranker": "other"}))
+    with pytest.raises(BundleError, match="was edited"):
+        load_ranker(tmp_path / "copy")
+
+
+def test_the_quality_on_lists_held_out_is_kept(folder):
+    model = load_ranker(folder / "bundle")
+    assert model.metrics["click"]["examples"] == 60
+    assert model.metrics["click"]["auc"] > 0.8
+    assert model.training["chosen"]["best_epoch"] == len(model.training["curve"])
+
+
+def test_a_validation_table_is_not_learned_from():
+    table, validation = PlainTable.read(shown(300)), PlainTable.read(shown(90, seed=5))
+    settings = DCNv2(**SMALL, plan=TrainPlan(epochs=3, lr=0.01))
+    model = fit_table(settings, table, validation, RUN)
+    assert model.metrics["click"]["examples"] == 90
+    assert "chosen" not in model.training
+    alone = fit_table(settings, PlainTable.read(shown(3)), None, RUN)
+    assert alone.metrics == {}
+
+
+def test_wrong_calls_name_what_is_wrong(folder, capsys):
+    table, bundle = str(folder / "shown.csv"), str(folder / "wrong")
+    for arguments, words in (
+        (["--tasks", "clicks"], "did you mean 'click'"),
+        (["--set", "groups={user: [size]}"], "lack the columns size"),
+        (["--set", "layers=3"], "layers"),
+        (["--set", "groups={user: [{column: price, kind: text, log: true}]}"], "log is an option of number"),
+    ):
+        assert main(["rank", "train", table, "--out", bundle, "--quiet", *arguments]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["rank", "predict", str(folder / "none"), table, "--out", str(folder / "x.csv")]) == 2
+    assert main(["rank", "predict", str(folder / "bundle"), table, "--out", str(folder / "x.txt")]) == 2
+
+
+def test_tasks_keep_what_the_file_says_of_them(folder):
+    assert load_ranker(folder / "bundle").tasks == {"click": Task(weight=0.6), "purchase": Task(weight=0.4)}

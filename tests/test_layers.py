@@ -18,9 +18,10 @@ LAYERS = """
 errors
 ragged event_order run memory console computing losses averaging train_plan eight_bit
 vocab storage topk fusion ann sampling exit_codes optimizers
-checkpoints fallback encoders
+checkpoints fallback encoders sealed_folder
 mishaps
 catalog train
+indicators
 texts text_encoder new_items
 item_features prompts t5_pretraining
 nets t5_encoder
@@ -38,12 +39,15 @@ sequential
 itemloss distillation
 nextitem
 enhanced
+rank policies
 models
 bundle json_tables
 json_queries
 answers answer_files recipe
 fitting doctor comparison oracle
-experiment cli_options cli_answers
+experiment cli_answers
+cli_options
+cli_rank
 cli
 """
 HEIGHT = {name: height for height, line in enumerate(LAYERS.split("\n")) for name in line.split()}

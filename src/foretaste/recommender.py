@@ -24,7 +24,7 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["About", "Answer", "Model", "Recommender", "Settings"]
+__all__ = ["FALLBACK", "About", "Answer", "Model", "Recommender", "Settings"]
 
 # Items, their scores, and which part answered, as in a ``TopK``.
 Answer = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]
@@ -157,6 +157,11 @@ class Model(ABC):
     def parameters(self) -> int:
         """How many numbers the model holds."""
         return int(sum(array.size for array in self.state().values()))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What may answer, as ``TopK.source`` counts it."""
+        return self.name, FALLBACK
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
@@ -320,7 +325,7 @@ class Model(ABC):
             found,
             scores,
             source,
-            (self.name, FALLBACK),
+            self.sources,
             self.items,
             labels=asked.labels,
             unknown_users=tuple(asked.unknown_users),

@@ -19,6 +19,7 @@ from foretaste.models.sasrec import SASRec
 from foretaste.models.sberttwotower import SBERTTwoTower
 from foretaste.models.t5hybrid import T5Hybrid
 from foretaste.models.textsimilarity import TextSimilarity
+from foretaste.models.twostage import TwoStage
 from foretaste.models.twotower import TwoTower
 from foretaste.recommender import Settings
 
@@ -29,7 +30,7 @@ FAMILIES = (
     (ItemKNN, EASE, ALS),
     (Item2Vec, LightGCN, GraphSAGE, TwoTower, SBERTTwoTower, T5Hybrid),
     (SASRec, GRU4Rec, HSTU, BERT4Rec, EnhancedBERT4Rec),
-    (Hybrid,),
+    (Hybrid, TwoStage),
 )
 MODELS: dict[str, type[Settings]] = {each.called(): each for family in FAMILIES for each in family}
 

@@ -1,0 +1,415 @@
+"""Two stages as one: models that name candidates, a ranker that orders them, and a policy for the list."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SerializationInfo,
+    SerializeAsAny,
+    field_serializer,
+    model_validator,
+)
+
+from foretaste.catalog import Table
+from foretaste.dataset import Dataset, EventKinds, Needs
+from foretaste.errors import ConfigError, DataError
+from foretaste.evaluation.lists import ItemVectors, item_vectors
+from foretaste.fallback import fill_by_popularity
+from foretaste.histories import Histories
+from foretaste.models.hybrid import _folder_of, _settings_of_parts
+from foretaste.policies import FittedPolicy, Policy
+from foretaste.query import Holdout, Queries, TopK
+from foretaste.ragged import PAD, Ragged
+from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
+from foretaste.rank.examples import Examples, joined
+from foretaste.rank.fields import Fields
+from foretaste.rank.later import Later, later_slice
+from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
+from foretaste.rank.pool import Pool, pooled
+from foretaste.rank.tasks import Task
+from foretaste.recommender import FALLBACK, About, Answer, Model, Settings
+from foretaste.run import Run
+from foretaste.storage import part, prefixed
+from foretaste.train import TrainPlan
+from foretaste.validation import ndcg_of_lists
+
+__all__ = ["TwoStage", "TwoStageModel"]
+
+HELD_OUT = 0.1  # of the lists, by which the ranker's epochs are chosen
+ASKED = 2000  # queries at most, on which the weights of tasks are tried
+TOGETHER = 512  # queries whose candidates are held at once
+RANKER = DCNv2(judged_by="ndcg", batch_size=2048, plan=TrainPlan(epochs=20, lr=1e-3, weight_decay=0.01, patience=3))
+
+
+class TwoStage(Settings):
+    """Sources name candidates, a ranker tells what would come of each, and a policy makes the list.
+
+    The ranker learns from a later slice of the log than its sources saw: they are fitted on what came before it, asked
+    by those who were there before and after, and what these met later is what came of the candidates. Candidates that
+    nothing came of are taken for shown and passed over, which is an assumption: the log does not say what was shown.
+    Then the sources are fitted once more, on all of train.
+    """
+
+    iterative: ClassVar[bool] = True  # validation chooses epochs of sources, and weights of tasks
+    sources: Annotated[dict[str, SerializeAsAny[Settings]], BeforeValidator(_settings_of_parts)] = Field(
+        default={"itemknn": {}, "ease": {}, "als": {}}, validate_default=True
+    )
+    """Label -> the settings of a model. In a recipe, ``model`` names its model; without that the label does."""
+    candidates: PositiveInt | dict[str, PositiveInt] = 100
+    """How many each source names; or label -> how many."""
+    ranker: DCNv2 = RANKER
+    policy: Policy | None = None
+    slice: float = Field(default=0.1, gt=0, lt=1)
+    """The share of the log that the ranker learns from; without times, see ``later_slice``."""
+    passed_over: PositiveInt = 50
+    """Of each list, candidates drawn from those that nothing came of."""
+    lists: PositiveInt = 20_000
+    """Lists at most that the ranker learns from, drawn by chance."""
+    weights: dict[str, float] | None = None
+    """Kind of event -> how much its chance counts in the order of a list. None: those with the best NDCG@10 on
+    validation; without a validation part those of the ranker's tasks."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.sources:
+            raise ValueError("sources: at least one model has to name candidates")
+        if isinstance(self.candidates, dict) and self.candidates.keys() != self.sources.keys():
+            raise ValueError(
+                f"candidates are of {', '.join(self.candidates)}; the sources are {', '.join(self.sources)}"
+            )
+        return self
+
+    @field_serializer("sources")
+    def _told(self, sources: dict[str, Settings], info: SerializationInfo) -> dict[str, Any]:
+        return {
+            label: {"model": each.called(), **each.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults)}
+            for label, each in sources.items()
+        }
+
+    @property
+    def required(self) -> Needs:
+        needed = self.needs
+        for each in self.sources.values():
+            needed |= each.required
+        return needed
+
+    def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoStageModel":
+        final = self._fitted_sources(self.sources, train, validation, run, "all")
+        settled = {label: each.settings_to_refit() for label, each in final.items()}
+        later = later_slice(train, self.slice, run)
+        early = self._fitted_sources(settled, later.early, None, run, "early")
+        filter_seen = True if validation is None else validation.filter_seen
+        stage = Stage.of(early, self.sizes, later.early)
+        ranker = self._fitted_ranker(self._examples(stage, later, filter_seen, run), run)
+        model = TwoStageModel(
+            self,
+            Stage.of(final, self.sizes, train),
+            ranker,
+            self.weights or {name: task.weight for name, task in ranker.tasks.items()},
+            item_vectors(train) if self.policy is not None else None,
+            About.of(train),
+        )
+        model.training = {
+            "sources": {label: each.training for label, each in final.items()},
+            "ranker": ranker.training,
+        }
+        if self.weights is None and validation is not None and len(validation):
+            model.weights, model.training["best_score"] = _best_weights(model, validation)
+        told = ", ".join(f"{task} {weight:.2f}" for task, weight in model.weights.items())
+        run.log(f"twostage: lists are ordered by the chances of {told}")
+        model.training["weights"] = model.weights
+        return model
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Label -> how many candidates the source names."""
+        if isinstance(self.candidates, dict):
+            return dict(self.candidates)
+        return dict.fromkeys(self.sources, self.candidates)
+
+    def _fitted_sources(
+        self, sources: Mapping[str, Settings], data: Dataset, validation: Holdout | None, run: Run, stage: str
+    ) -> dict[str, Model]:
+        found = {}
+        for label, each in sources.items():
+            run.log(f"twostage: fitting {label} on {'all of train' if stage == 'all' else 'what came before'}")
+            found[label] = each.fit(data, validation, replace(run, checkpoints=_folder_of(f"{stage}-{label}", run)))
+        return found
+
+    def _examples(self, stage: "Stage", later: Later, filter_seen: bool, run: Run) -> Examples:
+        """The candidates of those who came later, with what came of each; lists of which nothing came are left out.
+
+        Raises:
+            DataError: Nothing came of any.
+        """
+        rng = run.rng("twostage", "examples")
+        asked = np.sort(rng.permutation(len(later.queries))[: self.lists])
+        parts = []
+        for rows in np.array_split(asked, max(1, -(-len(asked) // TOGETHER))):
+            queries = later.queries.take(rows)
+            pool = stage.pool(queries, queries.history if filter_seen else None, None)
+            came = {kind: targets.take(rows) for kind, targets in later.came.items()}
+            positive = np.any([_among(pool.items, targets) for targets in came.values()], axis=0)
+            lists = np.flatnonzero(positive.any(1))
+            if len(lists):
+                drawn = pool.take(lists).only(_drawn(pool.items, positive, self.passed_over, rng)[lists])
+                came = {kind: targets.take(lists) for kind, targets in came.items()}
+                parts.append(stage.examples(queries.take(lists), drawn, came))
+        if not parts:
+            raise DataError(
+                f"twostage: of {len(asked):,} who came back in the later slice nobody met a candidate of "
+                f"{', '.join(self.sources)}. Raise candidates, or slice."
+            )
+        examples = joined(parts)
+        told = ", ".join(f"{int((label == 1).sum()):,} {kind}" for kind, label in examples.labels.items())
+        run.log(
+            f"twostage: the ranker learns from {len(examples.requests):,} of {len(asked):,} lists, those of which "
+            f"something came ({told}); the slice is {later.words}. What nothing came of is taken for passed over"
+        )
+        return examples
+
+    def _fitted_ranker(self, examples: Examples, run: Run) -> DCNv2Model:
+        """The ranker; its epochs are chosen on lists held out, then it learns from all."""
+        ranker = replace(run, checkpoints=None, resume=False)
+        lists = np.unique(examples.request)
+        if len(lists) < 2:
+            return self.ranker.fit(examples, None, ranker)
+        held_out = run.rng("twostage", "held out").permutation(lists)[: max(1, round(HELD_OUT * len(lists)))]
+        chosen = np.isin(examples.request, held_out)
+        tried = self.ranker.fit(examples.take(~chosen), examples.take(chosen), ranker)
+        model = self.ranker.for_epochs(int(tried.training["best_epoch"])).fit(examples, None, ranker)
+        model.training = {**model.training, "chosen": tried.training}
+        return model
+
+    def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "TwoStageModel":
+        told = json.loads(state["told"].tobytes().decode())
+        sources = {label: each.restore(about, part(state, f"source.{label}")) for label, each in self.sources.items()}
+        statistics = Table.from_arrays(told["statistics"], part(state, "statistics"))
+        fields = Fields.from_arrays(told["fields"], part(state, "fields"))
+        ranker = DCNv2Model(self.ranker, fields, {name: Task(**task) for name, task in told["tasks"].items()}, Run())
+        ranker.load_state({name: torch.from_numpy(each) for name, each in part(state, "ranker").items()})
+        vectors = None
+        if told["vectors"] is not None:
+            vectors = ItemVectors(state["vectors.values"], state["vectors.known"], told["vectors"])
+        stage = Stage(sources, self.sizes, statistics, about.catalog, about.kinds)
+        return TwoStageModel(self, stage, ranker, told["weights"], vectors, about)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Fitted sources, and what was known of the items when they were fitted."""
+
+    sources: Mapping[str, Model]
+    sizes: Mapping[str, int]
+    statistics: Table  # one row per item, from the log
+    catalog: Table  # one row per item
+    kinds: EventKinds
+
+    @classmethod
+    def of(cls, sources: Mapping[str, Model], sizes: Mapping[str, int], seen: Dataset) -> Self:
+        """Args: seen, the log that the sources were fitted on."""
+        catalog = Table(len(seen.items)) if seen.catalog is None else seen.catalog.items
+        return cls(sources, sizes, item_statistics(seen), catalog, seen.kinds)
+
+    @cached_property
+    def items(self) -> Table:
+        """All that is known of the items, one row for each."""
+        return item_features(self.statistics, self.catalog)
+
+    def pool(self, queries: Queries, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Pool:
+        return pooled(self.sources, queries, self.sizes, hidden, offered)
+
+    def examples(self, queries: Queries, pool: Pool, came: Mapping[str, Ragged] | None = None) -> Examples:
+        """Each candidate of each query, with what is known of both.
+
+        Args:
+            came: Kind of event -> (queries) what came of it. None: that is not known.
+        """
+        query, item = pool.flat()
+        pairs = pair_features(queries, query, item, self.catalog)
+        places = Table(len(query), {**pool.features(), **pairs.columns})
+        there = pool.items != PAD
+        labels = {kind: _among(pool.items, targets)[there].astype(np.int8) for kind, targets in (came or {}).items()}
+        return Examples(query, request_features(queries, self.kinds, self.catalog), item, self.items, places, labels)
+
+    def with_histories(self, histories: Histories | None) -> "Stage":
+        """The same; its sources number users as these histories do."""
+        sources = {label: copy.copy(each) for label, each in self.sources.items()}
+        for each in sources.values():
+            each.histories = histories
+        return replace(self, sources=sources)
+
+
+class TwoStageModel(Model):
+    """Fitted sources, a fitted ranker, and a policy."""
+
+    settings: TwoStage
+
+    def __init__(
+        self,
+        settings: TwoStage,
+        stage: Stage,
+        ranker: DCNv2Model,
+        weights: Mapping[str, float],
+        vectors: ItemVectors | None,
+        about: About,
+    ) -> None:
+        super().__init__(settings, about)
+        self.stage, self.ranker, self.weights, self.vectors = stage, ranker, dict(weights), vectors
+        self._policy: FittedPolicy | None = None
+        if settings.policy is not None and vectors is not None:
+            self._policy = settings.policy.fitted(about.items, about.catalog, vectors)
+
+    @property
+    def parameters(self) -> int:
+        return self.ranker.parameters + sum(each.parameters for each in self.stage.sources.values())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (*self.stage.sources, FALLBACK, *(["policy"] if self._policy is not None else []))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        told = {
+            "statistics": self.stage.statistics.schema(),
+            "fields": self.ranker.fields.schema(),
+            "tasks": {name: task.model_dump(mode="json") for name, task in self.ranker.tasks.items()},
+            "weights": self.weights,
+            "vectors": None if self.vectors is None else self.vectors.of,
+        }
+        state: dict[str, NDArray[Any]] = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8).copy()}
+        for label, each in self.stage.sources.items():
+            state |= prefixed(f"source.{label}", each.state())
+        state |= prefixed("statistics", self.stage.statistics.arrays())
+        state |= prefixed("fields", self.ranker.fields.arrays())
+        state |= prefixed("ranker", self.ranker.state())
+        if self.vectors is not None:
+            state |= {"vectors.values": self.vectors.values, "vectors.known": self.vectors.known}
+        return state
+
+    def answerable(self) -> NDArray[np.bool_]:
+        """(items,) those of which any source knows something."""
+        return np.asarray(np.any([each.answerable() for each in self.stage.sources.values()], axis=0))
+
+    def settings_to_refit(self) -> TwoStage:
+        sources = {label: each.settings_to_refit() for label, each in self.stage.sources.items()}
+        return self.settings.model_copy(update={"sources": sources, "weights": self.weights})
+
+    def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
+        """In the eyes of the first source that knows a likeness."""
+        self._known(items)
+        for each in self.stage.sources.values():
+            try:
+                return each.similar_items(items, k)
+            except ConfigError:
+                continue
+        return super().similar_items(items, k)
+
+    def chances(
+        self, queries: Queries, hidden: Ragged | None = None, offered: NDArray[np.bool_] | None = None
+    ) -> tuple[Pool, dict[str, NDArray[np.float32]]]:
+        """The candidates of some queries, and task -> (queries, candidates) the chance of each; NaN at PAD."""
+        pool = self.stage.with_histories(self.histories).pool(queries, hidden, offered)
+        predicted = self.ranker.predict(self.stage.examples(self._readable(queries), pool))
+        found = {}
+        for task, chances in predicted.items():
+            found[task] = np.full(pool.items.shape, np.nan, np.float32)
+            found[task][pool.items != PAD] = chances
+        return pool, found
+
+    def _answered(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
+        found = np.full((len(queries), k), PAD, np.int32)
+        scores, source = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), PAD, np.int8)
+        for rows in np.array_split(np.arange(len(queries)), max(1, -(-len(queries) // TOGETHER))):
+            own = None if hidden is None else hidden.take(rows)
+            found[rows], scores[rows], source[rows] = self._listed(queries.take(rows), k, own, offered)
+        lacking = np.flatnonzero(found[:, -1] == PAD) if k else np.empty(0, np.int64)
+        if len(lacking):
+            named = source.copy()
+            fill_by_popularity(self.about.popularity, lacking, found, scores, source, hidden, offered)
+            filled = (named == PAD) & (source != PAD)
+            source[filled] = self.sources.index(FALLBACK)
+        return found, scores, source
+
+    def _listed(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
+        """The best candidates by the ranker, then by the policy."""
+        pool, chances = self.chances(queries, hidden, offered)
+        total = _weighted(pool, chances, self.weights)
+        order = np.argsort(-total, axis=1, kind="stable")[:, : k if self._policy is None else None]
+        items, first = np.take_along_axis(pool.items, order, 1), np.take_along_axis(pool.first, order, 1)
+        scores = np.take_along_axis(total, order, 1)
+        if self._policy is not None:
+            top = TopK(items, scores, first, self.sources, self.items)
+            chosen = self._policy.choose(top, queries.history, k)
+            items, scores, first = chosen.items, chosen.scores, chosen.source
+        lacking = ((0, 0), (0, k - items.shape[1]))
+        return (
+            np.pad(items, lacking, constant_values=PAD),
+            np.pad(scores, lacking, constant_values=-np.inf),
+            np.pad(first, lacking, constant_values=PAD),
+        )
+
+    def _scores(self, queries: Queries) -> torch.Tensor:
+        """What the ranker says of the candidates; -inf of all other items."""
+        pool, chances = self.chances(queries)
+        scores = torch.full((len(queries), len(self.items)), -torch.inf)
+        row, place = np.nonzero(pool.items != PAD)
+        total = _weighted(pool, chances, self.weights)
+        scores[row, pool.items[row, place]] = torch.from_numpy(total[row, place])
+        return scores
+
+
+def _best_weights(model: TwoStageModel, validation: Holdout) -> tuple[dict[str, float], float]:
+    """The weights of tasks with the best NDCG@10 on some validation queries: each task alone, or all as they are."""
+    rows = np.linspace(0, len(validation) - 1, min(ASKED, len(validation))).astype(np.int64)
+    holdout = validation.take(rows)
+    hidden = model._hidden(holdout.queries, holdout.filter_seen, holdout.exclude_kinds)
+    offered = None if holdout.offered is None else np.isin(np.arange(len(model.items)), holdout.offered)
+    pool, chances = model.chances(holdout.queries, hidden, offered)
+    tried = [dict(model.weights), *({task: float(task == one) for task in model.weights} for one in model.weights)]
+
+    def score(weights: Mapping[str, float]) -> float:
+        total = _weighted(pool, chances, weights)
+        order = np.argsort(-total, axis=1, kind="stable")[:, :11]
+        return ndcg_of_lists(np.take_along_axis(pool.items, order, 1), np.take_along_axis(total, order, 1), holdout)
+
+    scores = [score(weights) for weights in tried]
+    best = int(np.argmax(scores))
+    return tried[best], scores[best]
+
+
+def _weighted(
+    pool: Pool, chances: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
+) -> NDArray[np.float32]:
+    """(queries, candidates) the chances of each, added up by the weights of their tasks; -inf at PAD."""
+    total = np.zeros(pool.items.shape, np.float32)
+    for task, weight in weights.items():
+        total += np.float32(weight) * chances[task]
+    return np.where(pool.items == PAD, -np.inf, total).astype(np.float32)
+
+
+def _among(items: NDArray[np.int32], targets: Ragged) -> NDArray[np.bool_]:
+    """(queries, candidates) which of the items are targets of their query."""
+    span = int(max(items.max(initial=0), targets.values.max(initial=0))) + 1
+    pairs = targets.row_of_value() * span + targets.values
+    return np.asarray(np.isin(np.arange(len(items))[:, None] * span + items, pairs) & (items != PAD))
+
+
+def _drawn(
+    items: NDArray[np.int32], positive: NDArray[np.bool_], count: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """(queries, candidates) all that something came of, and so many of the others, drawn by chance."""
+    draws = np.where((items != PAD) & ~positive, rng.random(items.shape), 2.0)
+    if count >= items.shape[1]:
+        return np.asarray(items != PAD)
+    bound = np.partition(draws, count - 1, axis=1)[:, count - 1 : count]
+    return np.asarray(positive | ((draws <= bound) & (draws < 1)))

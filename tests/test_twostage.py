@@ -1,0 +1,335 @@
+"""Two stages: candidates put together, what the log tells at the moment of asking, and the whole as one model."""
+
+import numpy as np
+import pytest
+import torch
+
+from foretaste.catalog import Catalog, Categories, Category, Number, Table
+from foretaste.dataset import Dataset, EventKinds
+from foretaste.errors import DataError, UnknownName
+from foretaste.models import EASE, ItemKNN, Popular, TwoStage
+from foretaste.models.twostage import _among, _drawn
+from foretaste.query import Holdout, Queries
+from foretaste.ragged import PAD, Ragged
+from foretaste.rank.examples import Examples, joined
+from foretaste.rank.later import later_slice
+from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
+from foretaste.rank.pool import _union, pooled
+from foretaste.run import Run
+from foretaste.validation import ndcg_at_10
+from foretaste.vocab import Vocab
+
+HOUR = 3_600_000
+RUN = Run(seed=3, device="cpu", threads=1, precision="fp32")
+FAST = {"dim": 8, "hidden": (16,), "head_hidden": (), "judged_by": "ndcg", "plan": {"epochs": 15, "lr": 0.01}}
+
+
+def test_candidates_stand_place_by_place_and_once():
+    first, second = np.array([[5, 1, 2], [7, PAD, PAD]]), np.array([[1, 5], [8, 9]])
+    items, source = _union([first.astype(np.int32), second.astype(np.int32)])
+    assert items.tolist() == [[5, 1, 2], [7, 8, 9]]
+    assert source.tolist() == [[0, 1, 0], [0, 1, 1]]
+
+
+def test_every_source_says_what_it_thinks_of_every_candidate(shop):
+    sources = {"itemknn": ItemKNN(neighbors=8).fit(shop), "ease": EASE(l2=20.0).fit(shop)}
+    queries = Queries.of_users(shop, np.arange(30))
+    pool = pooled(sources, queries, {"itemknn": 3, "ease": 4}, queries.history, None)
+    assert pool.labels == ("itemknn", "ease")
+    for row in range(30):
+        listed = pool.items[row][pool.items[row] != PAD].tolist()
+        own = {
+            label: model.recommend(queries.take(np.array([row])), size)
+            for (label, model), size in zip(sources.items(), (3, 4), strict=True)
+        }
+        wanted = {item for top in own.values() for item in top.items[0][top.source[0] == 0].tolist()}
+        assert set(listed) == wanted
+        assert not set(listed) & set(queries.history[row].tolist())
+        scores = sources["ease"]._scores(queries.take(np.array([row])))[0]
+        told = pool.scores[1, row, : len(listed)]
+        real = scores[torch.tensor(listed, dtype=torch.long)].numpy()
+        known = np.isfinite(told)
+        if known.sum() > 1:
+            assert np.corrcoef(told[known], real[known])[0, 1] > 0.999
+        for place, item in enumerate(own["ease"].items[0][own["ease"].source[0] == 0].tolist()):
+            assert pool.ranks[1, row, listed.index(item)] == place
+
+
+def test_only_some_candidates_keep_what_is_said_of_them(shop):
+    sources = {"itemknn": ItemKNN(neighbors=8).fit(shop)}
+    queries = Queries.of_users(shop, np.arange(5))
+    pool = pooled(sources, queries, {"itemknn": 5}, queries.history, None)
+    kept = (pool.items != PAD) & (np.arange(pool.items.shape[1]) % 2 == 1)
+    some = pool.only(kept)
+    for row in range(5):
+        assert some.items[row][some.items[row] != PAD].tolist() == pool.items[row][kept[row]].tolist()
+        count = int(kept[row].sum())
+        assert np.array_equal(some.scores[0, row, :count], pool.scores[0, row][kept[row]])
+
+
+@pytest.fixture
+def small():
+    """Two who asked: one with five events over two days, one without any."""
+    catalog = Table(
+        5,
+        {
+            "genre": Category.from_list(["a", "b", "a", None, "b"]),
+            "tags": Categories.from_lists([["x", "y"], ["x"], [], ["y"], ["z"]]),
+            "price": Number(np.array([0.0, np.e - 1, np.nan, np.e - 1, np.e**2 - 1])),
+        },
+    )
+    times = np.array([0, HOUR // 4, 24 * HOUR, 25 * HOUR, 25 * HOUR + 1])
+    queries = Queries(
+        Ragged.from_lists([[0, 1, 0, 4, 1], []]),
+        times=times,
+        kinds=np.array([0, 0, 1, 0, 1], np.int8),
+        session_start=np.array([2, 0]),
+        now=np.array([26 * HOUR, 26 * HOUR]),
+        user_features=Table(2, {"region": Category.from_list(["north", None])}),
+    )
+    return catalog, queries
+
+
+def test_what_is_known_of_those_who_ask(small):
+    catalog, queries = small
+    table = request_features(queries, EventKinds(("view", "buy"), (1.0, 2.0)), catalog)
+    numbers = {name: column.values for name, column in table.of_kind("number").items()}
+    assert numbers["user events"] == pytest.approx(np.log1p([5, 0]))
+    assert numbers["user items"] == pytest.approx(np.log1p([3, 0]))
+    assert numbers["user view"] == pytest.approx(np.log1p([3, 0]))
+    assert numbers["user buy per view"] == pytest.approx(np.log([3 / 5, 1 / 2]))
+    assert numbers["user hours since"][0] == pytest.approx(np.log1p(1), rel=1e-4)
+    assert numbers["user tenure"][0] == pytest.approx(np.log1p(26))
+    assert np.isnan(numbers["user tenure"][1])
+    assert numbers["user sessions"] == pytest.approx(np.log1p([3, 0]))
+    assert numbers["user running session"] == pytest.approx(np.log1p([3, 0]))
+    assert numbers["user price level"][0] == pytest.approx((0 + 1 + 0 + 2 + 1) / 5)
+    assert np.isnan(numbers["user price level"][1])
+    assert numbers["user at night"][0] == pytest.approx(1.0)
+    assert table["user region"].lists() == ["north", None]
+    assert table["context now"].lists() == [26 * HOUR, 26 * HOUR]
+
+
+def test_without_times_and_kinds_less_is_known():
+    table = request_features(Queries(Ragged.from_lists([[0, 1]])), EventKinds(), Table(3))
+    assert list(table) == ["user events", "user items"]
+
+
+def test_what_a_history_says_of_an_item(small):
+    catalog, queries = small
+    table = pair_features(queries, np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 0]), catalog)
+    assert table["pair met"].values == pytest.approx(np.log1p([2, 2, 0, 0, 0]))
+    assert table["pair events ago"].values[:2] == pytest.approx(np.log1p([3, 1]))
+    assert np.isnan(table["pair events ago"].values[2:]).all()
+    # Of five events two are of genre a (0, 0) and three of b (1, 4, 1).
+    assert table["pair genre"].values == pytest.approx([2 / 5, 3 / 5, 2 / 5, 0, 0])
+    # x: 0, 1, 0, 1 = 4; y: 0, 0 = 2; z: 4 = 1. The first item has x and y, and takes their mean.
+    assert table["pair tags"].values == pytest.approx([3 / 5, 4 / 5, 0, 2 / 5, 0])
+    assert table["pair price"].values[1] == pytest.approx(1 - 4 / 5)
+
+
+def test_pairs_are_counted_as_one_by_one(shop):
+    queries = Queries.of_users(shop, np.arange(40))
+    rng = np.random.default_rng(0)
+    query, item = rng.integers(0, 40, 300), rng.integers(0, len(shop.items), 300)
+    table = pair_features(queries, query, item, shop.catalog.items)
+    for row in range(0, 300, 7):
+        history = queries.history[query[row]].tolist()
+        assert table["pair met"].values[row] == pytest.approx(np.log1p(history.count(item[row])))
+        ago = table["pair events ago"].values[row]
+        if item[row] in history:
+            assert ago == pytest.approx(np.log1p(history[::-1].index(item[row]) + 1))
+        else:
+            assert np.isnan(ago)
+
+
+def test_what_the_log_tells_of_items(shop):
+    table = item_features(item_statistics(shop), shop.catalog.items)
+    met = np.bincount(shop.item, minlength=len(shop.items))
+    assert table["item events"].values == pytest.approx(np.log1p(met))
+    people = [len(set(shop.user[shop.item == item].tolist())) for item in range(len(shop.items))]
+    assert table["item people"].values == pytest.approx(np.log1p(people))
+    assert np.isnan(table["item age"].values[met == 0]).all()
+    assert not [name for name in table if table[name].kind == "text"]
+
+
+def test_nothing_is_known_from_the_future(shop):
+    later = later_slice(shop, 0.3, RUN)
+    cut = int(np.quantile(shop.time, 0.7))
+    assert later.early.time.max() < cut
+    assert later.queries.times.max() < cut
+    assert set(later.came) == set(shop.kinds.names)
+    users = later.queries.user
+    for row, user in enumerate(users.tolist()):
+        after = (shop.user == user) & (shop.time >= cut)
+        for kind, name in enumerate(shop.kinds.names):
+            met = set(shop.item[after & (shop.kind == kind)].tolist())
+            assert set(later.came[name][row].tolist()) == met
+    # A feature of an item that had counted later events would differ from that of the early part alone.
+    early = item_statistics(later.early)["item events"].values
+    assert not np.array_equal(early, item_statistics(shop)["item events"].values)
+
+
+def test_slices_without_times():
+    users, items = Vocab(np.arange(3)), Vocab(np.arange(6))
+    user, item = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 3, 4, 5])
+    ordered = later_slice(Dataset.from_arrays(users, items, user, item, ordered=True), 0.1, RUN)
+    assert ordered.early.item.tolist() == [0, 1, 3, 5]
+    assert ordered.came["next"].lists() == [[2], [4]]
+    drawn = later_slice(Dataset.from_arrays(users, items, np.repeat(user, 9), np.tile(item, 9)), 0.3, RUN)
+    assert "drawn by chance" in drawn.words
+    with pytest.raises(DataError, match="nobody has events both before and after"):
+        later_slice(Dataset.from_arrays(users, items, np.array([0]), np.array([1]), ordered=True), 0.1, RUN)
+
+
+def test_targets_and_draws():
+    items = np.array([[3, 1, 2, PAD], [4, 0, 5, 6]], np.int32)
+    found = _among(items, Ragged.from_lists([[1, 9], [6, 4]]))
+    assert found.tolist() == [[False, True, False, False], [True, False, False, True]]
+    drawn = _drawn(items, found, 1, np.random.default_rng(0))
+    assert (drawn & found).sum() == 3
+    assert (drawn & ~found).sum(1).tolist() == [1, 1]
+    assert not drawn[0, 3]
+    assert _drawn(items, found, 50, np.random.default_rng(0)).sum() == 7
+
+
+def test_examples_are_put_together_over_one_table_of_items():
+    items = Table(3, {"item x": Number(np.arange(3.0))})
+    parts = [
+        Examples(
+            np.array([0, 0, 1]), Table(2, {"user a": Category.from_list(["p", "q"])}), np.array([0, 1, 2]), items,
+            Table(3, {"s": Number(np.arange(3.0) + at)}), {"buy": np.array([1, 0, at], np.int8)},
+        )
+        for at in (0, 1)
+    ]  # fmt: skip
+    whole = joined(parts)
+    assert whole.request.tolist() == [0, 0, 1, 2, 2, 3]
+    assert whole.requests["user a"].lists() == ["p", "q", "p", "q"]
+    assert whole.places["s"].values.tolist() == [0, 1, 2, 1, 2, 3]
+    assert whole.labels["buy"].tolist() == [1, 0, 0, 1, 0, 1]
+    other = Examples(parts[0].request, parts[0].requests, parts[0].item, Table(3), parts[0].places, parts[0].labels)
+    with pytest.raises(DataError, match="share one table of items"):
+        joined([parts[0], other])
+
+
+def switch(people=600, seed=0):
+    """Purchases come of the category that is viewed least, though views say the other; popularity says nothing."""
+    rng = np.random.default_rng(seed)
+    items = 40
+    category = np.arange(items) % 2
+    user, item, kind, time = [], [], [], []
+    for person in range(people):
+        liked = person % 2
+        viewed = rng.choice(np.flatnonzero(category == liked), 6, replace=False)
+        bought = rng.choice(np.flatnonzero(category != liked), 3, replace=False)
+        both = [(each, 0) for each in viewed] + [(each, 1) for each in bought]
+        order = rng.permutation(len(both))
+        for place in order.tolist():
+            user.append(person)
+            item.append(both[place][0])
+            kind.append(both[place][1])
+            time.append(int(rng.integers(0, 1000)) * HOUR)
+    catalog = Table(items, {"category": Category.from_list([f"c{each}" for each in category])})
+    return Dataset.from_arrays(
+        Vocab(np.arange(people)), Vocab(np.arange(items)), np.array(user), np.array(item), time=np.array(time),
+        kind=np.array(kind), kinds=EventKinds(("view", "buy"), (1.0, 1.0)), catalog=Catalog(catalog, Table(people)),
+        name="switch",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def halves():
+    data = switch()
+    cut = int(np.quantile(data.time, 0.8))
+    later = later_slice(data, 0.2, RUN)
+    holdout = Holdout(later.queries, later.came["buy"], filter_seen=True)
+    rows = np.flatnonzero(later.came["buy"].lengths > 0)
+    assert later.early.time.max() < cut
+    return later.early, holdout.take(rows)
+
+
+@pytest.fixture(scope="module")
+def fitted(halves):
+    train, holdout = halves
+    settings = TwoStage(sources={"itemknn": {}, "popular": {}}, candidates=40, slice=0.3, ranker=FAST)
+    half = len(holdout) // 2
+    validation = holdout.take(np.arange(half))
+    return settings.fit(train, validation, RUN), holdout.take(np.arange(half, len(holdout)))
+
+
+def test_purchases_are_told_from_views(fitted, halves):
+    model, test = fitted
+    train, _ = halves
+    alone = ndcg_at_10(ItemKNN().fit(train), test)
+    assert model.weights == {"view": 0.0, "buy": 1.0}
+    assert ndcg_at_10(model, test) > alone + 0.05
+
+
+def test_each_item_says_which_source_named_it(fitted):
+    model, test = fitted
+    top = model.recommend(test.queries, 10)
+    assert top.sources == ("itemknn", "popular", "popularity")
+    assert set(np.unique(top.source).tolist()) <= {0, 1}
+    stranger = model.recommend([[]], 5)
+    assert {stranger.sources[each] for each in stranger.source[0].tolist()} <= {"popular", "popularity"}
+
+
+def test_the_log_says_what_was_learned_from(halves):
+    train, _ = halves
+    told = []
+    run = Run(seed=3, device="cpu", threads=1, log=lambda message, numbers=None: told.append(message))
+    TwoStage(sources={"itemknn": {}}, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}}).fit(train, run=run)
+    learned = next(each for each in told if "the ranker learns from" in each)
+    assert "the events of the last 30%" in learned
+    assert "What nothing came of is taken for passed over" in learned
+
+
+def test_a_refit_keeps_what_validation_chose(fitted):
+    model, _ = fitted
+    assert model.settings_to_refit().weights == model.weights
+
+
+def test_a_policy_makes_the_list(halves):
+    train, holdout = halves
+    policy = {"rules": [{"kind": "at_most", "column": "category", "count": 2}, {"kind": "never", "items": [7]}]}
+    settings = TwoStage(
+        sources={"itemknn": {}}, candidates=40, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}}, policy=policy
+    )
+    model = settings.fit(train, run=RUN)
+    top = model.recommend(holdout.queries, 4)
+    categories = (np.arange(40) % 2)[top.items]
+    assert (categories.sum(1) == 2).all()
+    assert not (top.items == 7).any()
+    again = settings.restore(model.about, model.state())
+    assert np.array_equal(again.recommend(holdout.queries, 4).items, top.items)
+    wrong = {"rules": [{"kind": "at_most", "column": "brand", "count": 2}]}
+    with pytest.raises(UnknownName, match="'brand'"):
+        TwoStage(**{**settings.model_dump(), "policy": wrong}).fit(train, run=RUN)
+
+
+def test_settings_that_do_not_fit_are_refused():
+    for options, words in (
+        ({"sources": {}}, "at least one model"),
+        ({"sources": {"ease": {}}, "candidates": {"als": 5}}, "candidates are of als; the sources are ease"),
+        ({"sources": {"ease": {"l": 3}}}, "ease"),
+        ({"slice": 1.0}, "less than 1"),
+        ({"ranker": {"layers": 3}}, "layers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            TwoStage(**options)
+
+
+def test_nothing_to_learn_from_is_told():
+    users, items = Vocab(np.arange(4)), Vocab(np.arange(8))
+    data = Dataset.from_arrays(users, items, np.repeat(np.arange(4), 2), np.arange(8), ordered=True, name="apart")
+    with pytest.raises(DataError, match=r"nobody met a candidate of itemknn\. Raise candidates, or slice"):
+        TwoStage(sources={"itemknn": {}}, ranker=FAST).fit(data, run=RUN)
+
+
+def test_popularity_is_still_there_where_nothing_is_named(shop):
+    ranker = {**FAST, "plan": {"epochs": 1}}
+    model = TwoStage(sources={"itemknn": {"neighbors": 8}}, slice=0.3, ranker=ranker).fit(shop, run=RUN)
+    popular = Popular().fit(shop)
+    found = model.recommend([[]], 5)
+    assert found.items.tolist() == popular.recommend([[]], 5).items.tolist()
+    assert {found.sources[each] for each in found.source[0]} == {"popularity"}

@@ -6,7 +6,7 @@ import torch
 
 from foretaste.catalog import Catalog, Categories, Category, Number, Table
 from foretaste.dataset import Dataset, EventKinds
-from foretaste.errors import DataError, UnknownName
+from foretaste.errors import DataError, MissingData, UnknownName
 from foretaste.models import EASE, ItemKNN, Popular, TwoStage
 from foretaste.models.twostage import _among, _drawn
 from foretaste.query import Holdout, Queries
@@ -180,6 +180,22 @@ def test_slices_without_times():
     assert "drawn by chance" in drawn.words
     with pytest.raises(DataError, match="nobody has events both before and after"):
         later_slice(Dataset.from_arrays(users, items, np.array([0]), np.array([1]), ordered=True), 0.1, RUN)
+
+
+def test_slices_of_last_purchases():
+    users, items = Vocab(np.arange(3)), Vocab(np.arange(6))
+    user, item = np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.array([2, 1, 2, 3, 4, 5, 0, 1])
+    kind, kinds = np.array([0, 1, 1, 0, 0, 0, 0, 1]), EventKinds(("view", "buy"), (1.0, 3.0))
+    data = Dataset.from_arrays(users, items, user, item, ordered=True, kind=kind, kinds=kinds)
+    last = later_slice(data, "last", RUN)
+    assert last.early.item.tolist() == [2, 1, 4, 5, 0]  # who never bought stays whole
+    assert last.queries.history.lists() == [[2, 1], [0]]
+    assert {name: each.lists() for name, each in last.came.items()} == {"view": [[3], []], "buy": [[2], [1]]}
+    new = later_slice(data, "last_item", RUN)
+    assert new.queries.history.lists() == [[1], [0]]
+    assert new.early.item.tolist() == [1, 4, 5, 0]
+    with pytest.raises(MissingData, match="The slice 'last' needs ORDER"):
+        later_slice(Dataset.from_arrays(users, items, user, item), "last", RUN)
 
 
 def test_targets_and_draws():

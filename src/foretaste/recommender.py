@@ -24,7 +24,7 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FALLBACK", "About", "Answer", "Model", "Recommender", "Settings"]
+__all__ = ["CHUNK_BYTES", "FALLBACK", "About", "Answer", "Model", "Recommender", "Settings"]
 
 # Items, their scores, and which part answered, as in a ``TopK``.
 Answer = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from foretaste.rank.later import Later, later_slice
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, pooled
 from foretaste.rank.tasks import Task
-from foretaste.recommender import FALLBACK, About, Answer, Model, Settings
+from foretaste.recommender import CHUNK_BYTES, FALLBACK, About, Answer, Model, Settings
 from foretaste.run import Run
 from foretaste.storage import part, prefixed
 from foretaste.train import TrainPlan
@@ -48,7 +48,21 @@ __all__ = ["TwoStage", "TwoStageModel"]
 HELD_OUT = 0.1  # of the lists, by which the ranker's epochs are chosen
 ASKED = 2000  # queries at most, on which the weights of tasks are tried
 TOGETHER = 512  # queries whose candidates are held at once
-RANKER = DCNv2(judged_by="ndcg", batch_size=2048, plan=TrainPlan(epochs=20, lr=1e-3, weight_decay=0.01, patience=3))
+PAIR_BYTES = 400  # of a candidate that is learned from, with all that is known of it
+# There are few lists of which something came, and much that is said of each candidate: small, and held back.
+RANKER = DCNv2(
+    dim=8,
+    group_dim=32,
+    input_norm="layer",
+    cross_layers=2,
+    hidden=(64, 32),
+    head_hidden=(),
+    dropout=0.2,
+    forgetting=0.1,
+    judged_by="ndcg",
+    batch_size=2048,
+    plan=TrainPlan(epochs=20, lr=1e-3, weight_decay=0.05, average=0.99, patience=3),
+)
 
 
 class TwoStage(Settings):
@@ -69,11 +83,12 @@ class TwoStage(Settings):
     """How many each source names; or label -> how many."""
     ranker: DCNv2 = RANKER
     policy: Policy | None = None
-    slice: float = Field(default=0.1, gt=0, lt=1)
-    """The share of the log that the ranker learns from; without times, see ``later_slice``."""
+    slice: Annotated[float, Field(gt=0, lt=1)] | Literal["last", "last_item"] = 0.1
+    """What the ranker learns from: the last share of the log, or of each user the last event of the strongest kind and
+    all after it, or this with its item new to them; see ``later_slice``."""
     passed_over: PositiveInt = 50
     """Of each list, candidates drawn from those that nothing came of."""
-    lists: PositiveInt = 20_000
+    lists: PositiveInt = 50_000
     """Lists at most that the ranker learns from, drawn by chance."""
     weights: dict[str, float] | None = None
     """Kind of event -> how much its chance counts in the order of a list. None: those with the best NDCG@10 on
@@ -129,6 +144,12 @@ class TwoStage(Settings):
         run.log(f"twostage: lists are ordered by the chances of {told}")
         model.training["weights"] = model.weights
         return model
+
+    def memory_needed(self, counts: Mapping[str, int]) -> int:
+        fits = [each.memory_needed(counts) for each in self.sources.values()]
+        scores = 4 * min(TOGETHER * counts["items"], CHUNK_BYTES) * len(fits)
+        pairs = min(self.lists, counts["users"]) * self.passed_over * PAIR_BYTES
+        return max(fits) + scores + pairs
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -207,6 +207,7 @@ class DCNv2Model:
         self.settings, self.fields, self.tasks, self._run = settings, fields, dict(tasks), run
         self.net = RankNet(settings, fields, list(tasks))
         self.losses = TaskLosses(tasks, settings.entire_space, settings.weighting == "uncertainty")
+        self._told: set[str] = set()
         self.training: dict[str, Any] = {}  # learning curve and best epoch
         self.metrics: dict[str, Any] = {}  # measured quality, where it was measured
 
@@ -229,8 +230,10 @@ class DCNv2Model:
 
     def inputs(self, examples: Examples) -> Inputs:
         """Examples as they are read when scores are asked."""
-        if lacking := self.fields.lacking(examples):
-            self._run.log(f"columns that are not there count as unknown: {', '.join(lacking)}")
+        told = ", ".join(self.fields.lacking(examples))
+        if told and told not in self._told:  # once, however often it is asked
+            self._told.add(told)
+            self._run.log(f"columns that are not there count as unknown: {told}")
         return Inputs(self.fields, examples, [], answering=True, log=self._run.log)
 
     def chances(self, inputs: Inputs) -> NDArray[np.float32]:

@@ -26,13 +26,14 @@ from pydantic import (
 )
 from torch import Tensor
 
+from foretaste.catalog import Table
 from foretaste.errors import DataError, UnknownName
 from foretaste.nets.attention import check_heads
 from foretaste.nets.deep import Activation, LayerNorming
 from foretaste.rank.examples import UNKNOWN, Examples
 from foretaste.rank.features import Feature, groups_of
 from foretaste.rank.fields import Fields
-from foretaste.rank.inputs import Inputs, RankBatch, RankBatches
+from foretaste.rank.inputs import Inputs, RankBatch, RankBatches, TableInputs
 from foretaste.rank.metrics import auc, grouped_auc, list_ndcg, log_loss
 from foretaste.rank.net import Mixing, RankNet
 from foretaste.rank.tasks import Task, TaskLosses, tasks_of
@@ -208,6 +209,7 @@ class DCNv2Model:
         self.net = RankNet(settings, fields, list(tasks))
         self.losses = TaskLosses(tasks, settings.entire_space, settings.weighting == "uncertainty")
         self._told: set[str] = set()
+        self._items: tuple[Table, TableInputs] | None = None
         self.training: dict[str, Any] = {}  # learning curve and best epoch
         self.metrics: dict[str, Any] = {}  # measured quality, where it was measured
 
@@ -234,13 +236,18 @@ class DCNv2Model:
         if told and told not in self._told:  # once, however often it is asked
             self._told.add(told)
             self._run.log(f"columns that are not there count as unknown: {told}")
-        return Inputs(self.fields, examples, [], answering=True, log=self._run.log)
+        # Thousands of queries share one table of items, which is read once.
+        if self._items is None or self._items[0] is not examples.items:
+            read = TableInputs.of(self.fields, "items", examples.items, answering=True, log=self._run.log)
+            self._items = (examples.items, read)
+        return Inputs(self.fields, examples, [], answering=True, items=self._items[1], log=self._run.log)
 
     def chances(self, inputs: Inputs) -> NDArray[np.float32]:
         """(examples, tasks) the chance that each comes."""
         device = device_of(self._run)
-        self.net.to(device).eval()
-        self.losses.to(device)
+        if next(self.net.parameters()).device != device:
+            self._whole().to(device)
+        self.net.eval()
         parts = [np.empty((0, len(self.tasks)), np.float32)]
         with torch.no_grad():
             for start in range(0, len(inputs), ANSWERED_TOGETHER):

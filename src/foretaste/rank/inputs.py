@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foretaste.catalog import Table
 from foretaste.nets.rows import rows_taken
 from foretaste.ragged import Ragged
 from foretaste.rank.examples import LEVELS, UNKNOWN, Examples, Level
 from foretaste.rank.fields import Field, Fields
 from foretaste.run import Log, silent
 
-__all__ = ["Inputs", "RankBatch", "RankBatches", "RowsOfNames"]
+__all__ = ["Inputs", "RankBatch", "RankBatches", "RowsOfNames", "TableInputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,33 @@ class RankBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class _Level:
+class TableInputs:
     """What a table tells, with a row behind its own in which nothing is known."""
 
     codes: Tensor  # (rows + 1, features)
     bases: tuple[Tensor, ...]  # for each width: (rows + 1, features, width)
     rows: dict[int, RowsOfNames]  # by the place of the feature among those of several names
+
+    @classmethod
+    def of(cls, fields: Fields, level: Level, table: Table, *, answering: bool = False, log: Log = silent) -> Self:
+        """Read the features of a table.
+
+        Args:
+            answering: Put what features are ``answered_as`` in their places.
+        """
+        own = {each.name: each.read(table, answering=answering, log=log) for each in fields if each.level == level}
+
+        def stacked(among: Sequence[Field], width: tuple[int, ...], kind: type) -> Tensor:
+            found = [cast("NDArray[np.generic]", own[field.name]) for field in among if field.level == level]
+            return torch.from_numpy(np.stack(found, 1) if found else np.empty((len(table) + 1, 0, *width), kind))
+
+        several = {}
+        for place, field in enumerate(fields.of_kind("categories", "sequence")):
+            if field.level == level:
+                ragged = cast("Ragged", own[field.name])
+                several[place] = RowsOfNames(*map(torch.from_numpy, (ragged.values, ragged.offsets)))
+        bases = tuple(stacked(among, (width,), np.float32) for width, among in fields.by_width().items())
+        return cls(stacked(fields.of_kind("category"), (), np.int64), bases, several)
 
 
 class Inputs:
@@ -70,23 +92,29 @@ class Inputs:
     """
 
     def __init__(
-        self, fields: Fields, examples: Examples, tasks: Sequence[str], *, answering: bool = False, log: Log = silent
+        self,
+        fields: Fields,
+        examples: Examples,
+        tasks: Sequence[str],
+        *,
+        answering: bool = False,
+        items: TableInputs | None = None,
+        log: Log = silent,
     ) -> None:
         """Read all features.
 
         Args:
             tasks: Whose labels are wanted, in this order; those that are not there are not known.
             answering: Put what features are ``answered_as`` in their places.
+            items: The table of items, where it was read already.
         """
         tables = examples.tables()
-        self._levels = []
-        for level in LEVELS:
-            own = {
-                field.name: field.read(tables[level], answering=answering, log=log)
-                for field in fields
-                if field.level == level
-            }
-            self._levels.append(_level(fields, level, own, len(tables[level]) + 1))
+        self._levels = [
+            items
+            if level == "items" and items is not None
+            else TableInputs.of(fields, level, tables[level], answering=answering, log=log)
+            for level in LEVELS
+        ]
         self._at = [None if (rows := examples.rows(level)) is None else torch.from_numpy(rows) for level in LEVELS]
         labels = np.full((len(examples), len(tasks)), np.nan, np.float32)
         for place, task in enumerate(tasks):
@@ -140,17 +168,3 @@ class RankBatches(Sequence[RankBatch]):
 
     def __getitem__(self, number: int) -> RankBatch:  # type: ignore[override]
         return self._inputs.batch(torch.from_numpy(self._groups[number]))
-
-
-def _level(fields: Fields, level: Level, own: dict[str, NDArray[np.generic] | Ragged], rows: int) -> _Level:
-    def read(among: Sequence[Field], width: tuple[int, ...], kind: type) -> Tensor:
-        found = [cast("NDArray[np.generic]", own[field.name]) for field in among if field.level == level]
-        return torch.from_numpy(np.stack(found, 1) if found else np.empty((rows, 0, *width), kind))
-
-    several = {}
-    for place, field in enumerate(fields.of_kind("categories", "sequence")):
-        if field.level == level:
-            ragged = cast("Ragged", own[field.name])
-            several[place] = RowsOfNames(*map(torch.from_numpy, (ragged.values, ragged.offsets)))
-    bases = tuple(read(among, (width,), np.float32) for width, among in fields.by_width().items())
-    return _Level(read(fields.of_kind("category"), (), np.int64), bases, several)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +28,7 @@ class NamesReader:
 
     names: Strings  # in the order of their codes; nothing where they are hashed
     hashed: int | None  # so many codes that names are spread over
+    _latest: list[Any] = field(default_factory=list, repr=False)  # the names that were last asked for, and their codes
 
     @classmethod
     def of(cls, feature: Feature, names: Strings, counts: NDArray[np.number]) -> Self:
@@ -46,7 +47,12 @@ class NamesReader:
         return 1 + (len(self.names) if self.hashed is None else self.hashed)
 
     def codes(self, names: Strings) -> NDArray[np.int64]:
-        """(names,) the code of each."""
+        """(names,) the code of each; worked out once for the same names, as columns of one log share theirs."""
+        if not self._latest or self._latest[0] is not names:
+            self._latest[:] = [names, self._codes(names)]
+        return np.asarray(self._latest[1])
+
+    def _codes(self, names: Strings) -> NDArray[np.int64]:
         if self.hashed is not None:
             return np.array([1 + _digest(name) % self.hashed for name in names.lists()], np.int64)
         code = {name: number for number, name in enumerate(self.names.lists(), 1)}

@@ -128,11 +128,24 @@ def test_mmoe_mixes_shared_experts_for_each_task(states):
 
 def test_ple_keeps_own_experts_apart(states):
     here, _ = states
-    layer = ExpertLayer(WIDTH, 4, tasks=2, shared=1, own=2, dropout=0.0)
+    layer = ExpertLayer(WIDTH, 4, tasks=2, shared=1, own=2, dropout=0.0, last=False)
     found = layer(here.unsqueeze(0))
     assert found.shape == (3, ROWS, 4)  # a state for each task, and one for the next layer's shared experts
     found[0].sum().backward()
     assert layer.own[0].layer.weight.grad.any()
     assert not layer.own[1].layer.weight.grad.any()
     second = ExpertLayer(4, 4, tasks=2, shared=1, own=2, dropout=0.0)
-    assert second(found.detach()).shape == (3, ROWS, 4)
+    assert second(found.detach()).shape == (2, ROWS, 4)
+
+
+def test_every_task_reaches_the_shared_experts_of_the_next_layer(states):
+    here, _ = states
+    first, second = (
+        ExpertLayer(*size, tasks=3, shared=2, own=0, dropout=0.0, last=last)
+        for size, last in (((WIDTH, 4), False), ((4, 4), True))
+    )
+    between = first(here.unsqueeze(0))
+    between.retain_grad()
+    second(between)[0].sum().backward()
+    assert between.grad[-1].any()  # what all tasks share
+    assert not between.grad[1].any()  # another task's own

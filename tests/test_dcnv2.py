@@ -134,7 +134,7 @@ def test_what_training_cannot_do_without():
         DCNv2(groups={"user": ["size"]}).fit(examples, run=RUN)
     with pytest.raises(UnknownName, match="'clicks' - did you mean 'click'"):
         DCNv2(tasks={"clicks": {}}).fit(examples, run=RUN)
-    with pytest.raises(DataError, match="no examples"):
+    with pytest.raises(DataError, match="There are 0 examples"):
         DCNv2().fit(examples.take(np.zeros(100, bool)), run=RUN)
     unlabelled = Examples(examples.request, examples.requests, examples.item, examples.items, examples.places)
     with pytest.raises(DataError, match="no labels"):
@@ -299,3 +299,10 @@ def test_position_is_learned_from_and_fixed_when_asked():
     found = model.predict(examples)["click"]
     assert found.std() < 1e-6
     assert found[0] > 0.6  # all are asked as if they stood first
+
+
+def test_a_single_example_is_too_few():
+    with pytest.raises(DataError, match="There are 1 examples"):
+        DCNv2().fit(crossing(1), run=RUN)
+    with pytest.raises(ValueError, match="batch_size"):
+        DCNv2(batch_size=1)

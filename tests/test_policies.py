@@ -243,3 +243,13 @@ def test_no_queries_no_lists():
         .choose(candidates(np.empty((0, 4), np.int32)), Ragged.empty(0), 3)
     )
     assert top.items.shape == (0, 3)
+
+
+def test_what_is_wanted_twice_stands_there_once():
+    rules = [MustInclude(items=[107]), MustInclude(items=[107, 110])]
+    assert chosen(Policy(rules=rules), [[0, 1, 2, 3]], 4).items.tolist() == [[0, 1, 7, 10]]
+
+
+def test_nothing_to_choose_from_is_an_empty_list():
+    top = chosen(Policy(aim=MMR()), np.empty((2, 0), np.int32), 3, history=Ragged.from_lists([[], []]))
+    assert (top.items == PAD).all()

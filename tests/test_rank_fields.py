@@ -265,6 +265,14 @@ def test_texts_are_read_by_an_encoder(tmp_path, monkeypatch):
         )(),
     )
     examples = shop(places={"geo": Text.from_list(["Graz", "Wien", "", "Linz", "Oslo"])})
-    field, found = read(examples, "geo", encoder="any")
+    field, found = read(examples, "geo", kind="text", encoder="any")
     assert field.kind == "text"
     assert found.shape == (6, 3)
+
+
+@pytest.mark.parametrize("column", ["when", "image"])
+def test_an_empty_column_of_any_kind_is_unknown(column):
+    examples = shop(places={"when": Time(np.arange(5) * DAY)})
+    field = next(iter(fields_of(examples, any=[{"column": column}])))
+    told = field.read(Table(2, {column: Number(np.full(2, np.nan))}), answering=True)
+    assert told[:, -1].tolist() == [1, 1, 1]

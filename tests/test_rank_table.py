@@ -67,7 +67,7 @@ def test_a_table_is_read_with_its_lists_labels_and_columns():
     assert set(examples.labels) == {"click", "purchase"}
     kinds = {name: column.kind for name, column in examples.places.columns.items()}
     assert kinds == {
-        "user_id": "number", "item_id": "category", "timestamp": "number", "position": "number", "likes": "category",
+        "user_id": "number", "item_id": "text", "timestamp": "number", "position": "number", "likes": "category",
         "colour": "category", "price": "number", "tags": "categories",
     }  # fmt: skip
     groups = groups_of(examples)
@@ -200,3 +200,56 @@ def test_wrong_calls_name_what_is_wrong(folder, capsys):
 
 def test_tasks_keep_what_the_file_says_of_them(folder):
     assert load_ranker(folder / "bundle").tasks == {"click": Task(weight=0.6), "purchase": Task(weight=0.4)}
+
+
+def test_names_are_the_same_however_they_are_written(tmp_path):
+    codes = ["007", "008", "009", "123456789012345678", "123456789012345679"]
+    frame = pl.DataFrame(
+        {"style_code": codes * 40, "size": [str(each % 3) for each in range(200)], "click": [1, 0] * 100}
+    )
+    frame.write_csv(tmp_path / "shown.csv")
+    table = PlainTable.read(tmp_path / "shown.csv", tasks=["click"])
+    settings = DCNv2(
+        **SMALL, groups={"style": ["style_code", {"column": "size", "kind": "category"}]}, plan=TrainPlan(epochs=1)
+    )
+    model = settings.fit(table.examples, run=RUN)
+    style, size = (field.reader for field in model.fields)
+    assert style.names.lists() == codes
+    again = PlainTable.read(tmp_path / "shown.csv", fields=model.fields).examples.places
+    assert np.array_equal(next(iter(model.fields)).read(again, answering=True)[:5], [1, 2, 3, 4, 5])
+    gaps = PlainTable.read(
+        pl.DataFrame({"size": [1.0, None, 2.0], "style_code": codes[:3]}), fields=model.fields
+    ).examples
+    assert list(model.fields)[1].read(gaps.places, answering=True)[:3].tolist() == [2, 0, 3]
+    assert size.names.lists() == ["0", "1", "2"]
+
+
+def test_what_came_beside_is_no_feature():
+    told = []
+    table = PlainTable.read(shown(60), tasks=["click"], log=lambda message, numbers=None: told.append(message))
+    assert "purchase" not in table.examples.places
+    assert "purchase: left out, as it says what came of a row; to read it all the same, name it in the groups" in told
+    groups = {"user": DCNv2(groups={"user": ["purchase"]}).groups["user"]}
+    assert "purchase" in PlainTable.read(shown(60), tasks=["click"], groups=groups).examples.places
+
+
+def test_labels_that_are_no_numbers_are_refused():
+    frame = shown(9).with_columns(click=pl.Series(["1", "no", "1", "no", "0", "1", "1", "0", "1"]))
+    with pytest.raises(DataError, match="Label 'click' holds something that is no number in row 2"):
+        PlainTable.read(frame)
+
+
+def test_a_quality_that_cannot_be_had_is_no_loss_of_the_ranker(tmp_path, capsys):
+    """Without lists there is no AUC within lists."""
+    shown(120).drop("request_id", "timestamp").write_csv(tmp_path / "shown.csv")
+    arguments = ["--tasks", "click", "--set", "plan.epochs=1", "--set", "dim=4", "--quiet"]
+    assert main(["rank", "train", str(tmp_path / "shown.csv"), "--out", str(tmp_path / "bundle"), *arguments]) == 0
+    assert " - " in capsys.readouterr().out
+    assert load_ranker(tmp_path / "bundle").metrics["click"]["grouped_auc"] is None
+
+
+def test_columns_without_anything_in_them_are_unknown(folder):
+    model = load_ranker(folder / "bundle", RUN)
+    empty = shown(6).with_columns(tags=pl.lit(None), likes=pl.lit("2024-01-01"), price=pl.lit(None))
+    found = model.predict(PlainTable.read(empty, fields=model.fields).examples)
+    assert np.isfinite(found["click"]).all()

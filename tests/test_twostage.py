@@ -106,7 +106,7 @@ def test_what_is_known_of_those_who_ask(small):
     assert numbers["user price level"][0] == pytest.approx((0 + 1 + 0 + 2 + 1) / 5)
     assert np.isnan(numbers["user price level"][1])
     assert numbers["user at night"][0] == pytest.approx(1.0)
-    assert table["user region"].lists() == ["north", None]
+    assert table["user: region"].lists() == ["north", None]
     assert table["context now"].lists() == [26 * HOUR, 26 * HOUR]
 
 
@@ -122,9 +122,9 @@ def test_what_a_history_says_of_an_item(small):
     assert table["pair events ago"].values[:2] == pytest.approx(np.log1p([3, 1]))
     assert np.isnan(table["pair events ago"].values[2:]).all()
     # Of five events two are of genre a (0, 0) and three of b (1, 4, 1).
-    assert table["pair genre"].values == pytest.approx([2 / 5, 3 / 5, 2 / 5, 0, 0])
+    assert table["pair: genre"].values == pytest.approx([2 / 5, 3 / 5, 2 / 5, 0, 0])
     # x: 0, 1, 0, 1 = 4; y: 0, 0 = 2; z: 4 = 1. The first item has x and y, and takes their mean.
-    assert table["pair tags"].values == pytest.approx([3 / 5, 4 / 5, 0, 2 / 5, 0])
+    assert table["pair: tags"].values == pytest.approx([3 / 5, 4 / 5, 0, 2 / 5, 0])
     assert table["pair price"].values[1] == pytest.approx(1 - 4 / 5)
 
 
@@ -349,3 +349,65 @@ def test_popularity_is_still_there_where_nothing_is_named(shop):
     found = model.recommend([[]], 5)
     assert found.items.tolist() == popular.recommend([[]], 5).items.tolist()
     assert {found.sources[each] for each in found.source[0]} == {"popularity"}
+
+
+def ruled(train, rules, **options):
+    settings = TwoStage(
+        sources={"itemknn": {}}, candidates=10, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}},
+        policy={"rules": rules}, **options,
+    )  # fmt: skip
+    return settings.fit(train, run=RUN)
+
+
+def test_what_is_filled_up_keeps_the_rules(halves):
+    train, _ = halves
+    model = ruled(train, [{"kind": "only_from", "items": [1, 2, 3]}])
+    assert set(model.recommend([[5, 6, 7], []], 6).items.ravel().tolist()) <= {1, 2, 3, PAD}
+    model = ruled(train, [{"kind": "never", "items": list(range(1, 38))}])
+    assert set(model.recommend([[5, 6, 7], []], 6).items.ravel().tolist()) <= {0, 38, 39, PAD}
+    stranger = ruled(train, [{"kind": "at_most", "column": "category", "count": 2}]).recommend([[]], 4)
+    assert ((stranger.items[0] % 2) == 1).sum() == 2
+    assert stranger.frame()["source"].to_list() == ["popularity"] * 4
+
+
+def test_what_must_be_there_has_a_source_and_may_be_excluded(halves):
+    train, _ = halves
+    model = ruled(train, [{"kind": "must_include", "items": [30]}])
+    assert model.recommend([[5, 6, 7]], 4).frame().filter(item_id=30)["source"][0] in (
+        "itemknn",
+        "popularity",
+        "policy",
+    )
+    assert 30 not in model.recommend([[5, 6, 7]], 4, exclude=[30]).items
+    assert 30 not in model.recommend([[5, 6, 7]], 4, items=[1, 2, 3, 4, 8]).items
+    assert model.recommend([[30, 5]], 4).items.shape == (1, 4)
+
+
+def test_a_refit_hides_what_the_protocol_hides(halves):
+    train, holdout = halves
+    settings = TwoStage(sources={"itemknn": {}}, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}})
+    kinds, queries = train.kinds, holdout.queries
+    assert settings._hidden(queries, kinds) is queries.history
+    shown = Holdout(queries, holdout.targets, filter_seen=False)
+    again = settings.fit(train, shown, RUN).settings_to_refit()
+    assert again._hidden(queries, kinds) is None
+    bought = Holdout(queries, holdout.targets, exclude_kinds=("buy",))
+    some = settings.fit(train, bought, RUN).settings_to_refit()._hidden(queries, kinds)
+    assert some.lengths.sum() == (queries.kinds == 1).sum()
+
+
+def test_a_kind_that_is_not_there_cannot_weigh():
+    with pytest.raises(UnknownName, match="'purchase'"):
+        TwoStage(sources={"itemknn": {}}, weights={"purchase": 1.0}).fit(switch(20), run=RUN)
+    unordered = Dataset.from_arrays(Vocab(np.arange(2)), Vocab(np.arange(2)), np.array([0, 1]), np.array([0, 1]))
+    with pytest.raises(MissingData, match="TwoStage needs ORDER"):
+        TwoStage(sources={"itemknn": {}}, slice="last").fit(unordered, run=RUN)
+
+
+def test_columns_called_like_statistics_stay_apart(small):
+    catalog, queries = small
+    named = catalog.with_column("events", Number(np.arange(5.0))).with_column("met", Category.from_list(["a"] * 5))
+    assert pair_features(queries, np.array([0]), np.array([0]), named)["pair met"].kind == "number"
+    table = item_features(Table(5, {"item events": Number(np.zeros(5))}), named)
+    assert table["item: events"].values.tolist() == [0, 1, 2, 3, 4]
+    assert table["item events"].values.tolist() == [0] * 5

@@ -64,10 +64,10 @@ def train_command(
     with Console(quiet=quiet) as console:
         run = run_of(console, seed, device, threads, precision)
         labels = None if chosen.tasks is None else list(chosen.tasks)
-        given = PlainTable.read(table, tasks=labels, request=request_col, log=console.log)
+        given = PlainTable.read(table, tasks=labels, request=request_col, groups=chosen.groups, log=console.log)
         judged = None
         if validation is not None:
-            judged = PlainTable.read(validation, tasks=labels, request=request_col)
+            judged = PlainTable.read(validation, tasks=labels, request=request_col, groups=chosen.groups)
         model = fit_table(chosen, given, judged, run)
         save_ranker(model, out)
     print_table(*metrics_table(model.metrics))

@@ -22,7 +22,7 @@ from pydantic import (
 
 from foretaste.catalog import Table
 from foretaste.dataset import Dataset, EventKinds, Needs
-from foretaste.errors import ConfigError, DataError
+from foretaste.errors import ConfigError, DataError, UnknownName
 from foretaste.evaluation.lists import ItemVectors, item_vectors
 from foretaste.fallback import fill_by_popularity
 from foretaste.histories import Histories
@@ -33,12 +33,12 @@ from foretaste.ragged import PAD, Ragged
 from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
 from foretaste.rank.examples import Examples, joined
 from foretaste.rank.fields import Fields
-from foretaste.rank.later import Later, later_slice
+from foretaste.rank.later import Later, kinds_of, later_slice
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, pooled
 from foretaste.rank.tasks import Task
 from foretaste.recommender import CHUNK_BYTES, FALLBACK, About, Answer, Model, Settings
-from foretaste.run import Run
+from foretaste.run import Log, Run, silent
 from foretaste.storage import part, prefixed
 from foretaste.train import TrainPlan
 from foretaste.validation import ndcg_of_lists
@@ -48,6 +48,7 @@ __all__ = ["TwoStage", "TwoStageModel"]
 HELD_OUT = 0.1  # of the lists, by which the ranker's epochs are chosen
 ASKED = 2000  # queries at most, on which the weights of tasks are tried
 TOGETHER = 512  # queries whose candidates are held at once
+SPARE = 5  # candidates for each place of a list that a policy chooses
 PAIR_BYTES = 400  # of a candidate that is learned from, with all that is known of it
 # There are few lists of which something came, and much that is said of each candidate: small, and held back.
 RANKER = DCNv2(
@@ -90,6 +91,10 @@ class TwoStage(Settings):
     """Of each list, candidates drawn from those that nothing came of."""
     lists: PositiveInt = 50_000
     """Lists at most that the ranker learns from, drawn by chance."""
+    filter_seen: bool | None = None
+    """Whether what is in a history is no candidate for the ranker to learn from. None: as in validation, else so."""
+    exclude_kinds: tuple[str, ...] | None = None
+    """With ``filter_seen``, hide only what was met by events of these kinds. None: as in validation, else all."""
     weights: dict[str, float] | None = None
     """Kind of event -> how much its chance counts in the order of a list. None: those with the best NDCG@10 on
     validation; without a validation part those of the ranker's tasks."""
@@ -116,24 +121,28 @@ class TwoStage(Settings):
         needed = self.needs
         for each in self.sources.values():
             needed |= each.required
-        return needed
+        return needed | (Needs.ORDER if isinstance(self.slice, str) else Needs.NOTHING)
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoStageModel":
+        for kind in self.weights or {}:
+            if kind not in kinds_of(train):
+                raise UnknownName("kind of event that weighs", kind, kinds_of(train))
         final = self._fitted_sources(self.sources, train, validation, run, "all")
         settled = {label: each.settings_to_refit() for label, each in final.items()}
         later = later_slice(train, self.slice, run)
         early = self._fitted_sources(settled, later.early, None, run, "early")
-        filter_seen = True if validation is None else validation.filter_seen
+        asked = self if validation is None else self._asked_like(validation)
         stage = Stage.of(early, self.sizes, later.early)
-        ranker = self._fitted_ranker(self._examples(stage, later, filter_seen, run), run)
+        ranker = self._fitted_ranker(asked._examples(stage, later, run), run)
         model = TwoStageModel(
-            self,
+            asked,
             Stage.of(final, self.sizes, train),
             ranker,
             self.weights or {name: task.weight for name, task in ranker.tasks.items()},
             item_vectors(train) if self.policy is not None else None,
             About.of(train),
         )
+        model._log = run.log
         model.training = {
             "sources": {label: each.training for label, each in final.items()},
             "ranker": ranker.training,
@@ -151,6 +160,19 @@ class TwoStage(Settings):
         pairs = min(self.lists, counts["users"]) * self.passed_over * PAIR_BYTES
         return max(fits) + scores + pairs
 
+    def _asked_like(self, validation: Holdout) -> Self:
+        """The same settings, hiding of a history what the protocol hides; a later fit without validation does too."""
+        hides = {"filter_seen": validation.filter_seen, "exclude_kinds": validation.exclude_kinds}
+        return self.model_copy(update={name: told for name, told in hides.items() if getattr(self, name) is None})
+
+    def _hidden(self, queries: Queries, kinds: EventKinds) -> Ragged | None:
+        if self.filter_seen is False:
+            return None
+        if not self.exclude_kinds or queries.kinds is None:
+            return queries.history
+        hide = [kinds.names.index(kind) for kind in self.exclude_kinds]
+        return queries.history.where(np.isin(queries.kinds, hide))
+
     @property
     def sizes(self) -> dict[str, int]:
         """Label -> how many candidates the source names."""
@@ -167,7 +189,7 @@ class TwoStage(Settings):
             found[label] = each.fit(data, validation, replace(run, checkpoints=_folder_of(f"{stage}-{label}", run)))
         return found
 
-    def _examples(self, stage: "Stage", later: Later, filter_seen: bool, run: Run) -> Examples:
+    def _examples(self, stage: "Stage", later: Later, run: Run) -> Examples:
         """The candidates of those who came later, with what came of each; lists of which nothing came are left out.
 
         Raises:
@@ -178,7 +200,7 @@ class TwoStage(Settings):
         parts = []
         for rows in np.array_split(asked, max(1, -(-len(asked) // TOGETHER))):
             queries = later.queries.take(rows)
-            pool = stage.pool(queries, queries.history if filter_seen else None, None)
+            pool = stage.pool(queries, self._hidden(queries, stage.kinds), None)
             came = {kind: targets.take(rows) for kind, targets in later.came.items()}
             positive = np.any([_among(pool.items, targets) for targets in came.values()], axis=0)
             lists = np.flatnonzero(positive.any(1))
@@ -290,6 +312,7 @@ class TwoStageModel(Model):
         self._policy: FittedPolicy | None = None
         if settings.policy is not None and vectors is not None:
             self._policy = settings.policy.fitted(about.items, about.catalog, vectors)
+        self._log: Log = silent
 
     @property
     def parameters(self) -> int:
@@ -353,31 +376,31 @@ class TwoStageModel(Model):
         for rows in np.array_split(np.arange(len(queries)), max(1, -(-len(queries) // TOGETHER))):
             own = None if hidden is None else hidden.take(rows)
             found[rows], scores[rows], source[rows] = self._listed(queries.take(rows), k, own, offered)
-        lacking = np.flatnonzero(found[:, -1] == PAD) if k else np.empty(0, np.int64)
-        if len(lacking):
-            named = source.copy()
-            fill_by_popularity(self.about.popularity, lacking, found, scores, source, hidden, offered)
-            filled = (named == PAD) & (source != PAD)
-            source[filled] = self.sources.index(FALLBACK)
         return found, scores, source
 
     def _listed(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
-        """The best candidates by the ranker, then by the policy."""
+        """The best candidates by the ranker, behind them what is popular; of these the list that the policy chooses."""
+        if self._policy is not None:
+            allowed = self._policy.allowed
+            offered = allowed if offered is None else offered & allowed
         pool, chances = self.chances(queries, hidden, offered)
         total = _weighted(pool, chances, self.weights)
-        order = np.argsort(-total, axis=1, kind="stable")[:, : k if self._policy is None else None]
-        items, first = np.take_along_axis(pool.items, order, 1), np.take_along_axis(pool.first, order, 1)
-        scores = np.take_along_axis(total, order, 1)
-        if self._policy is not None:
-            top = TopK(items, scores, first, self.sources, self.items)
-            chosen = self._policy.choose(top, queries.history, k)
-            items, scores, first = chosen.items, chosen.scores, chosen.source
-        lacking = ((0, 0), (0, k - items.shape[1]))
-        return (
-            np.pad(items, lacking, constant_values=PAD),
-            np.pad(scores, lacking, constant_values=-np.inf),
-            np.pad(first, lacking, constant_values=PAD),
-        )
+        width = k if self._policy is None else max(k * SPARE, pool.items.shape[1])
+        order = np.argsort(-total, axis=1, kind="stable")[:, :width]
+        lacking = ((0, 0), (0, width - order.shape[1]))
+        items = np.pad(np.take_along_axis(pool.items, order, 1), lacking, constant_values=PAD)
+        source = np.pad(np.take_along_axis(pool.first, order, 1), lacking, constant_values=PAD)
+        scores = np.pad(np.take_along_axis(total, order, 1), lacking, constant_values=-np.inf)
+        short = np.flatnonzero(items[:, k - 1] == PAD)
+        if len(short):
+            named = source.copy()
+            fill_by_popularity(self.about.popularity, short, items, scores, source, hidden, offered)
+            source[(named == PAD) & (source != PAD)] = len(self.stage.sources)
+        if self._policy is None:
+            return items, scores, source
+        top = TopK(items, scores, source, self.sources[:-1], self.items)
+        chosen = self._policy.choose(top, queries.history, k, self._log, offered=offered)
+        return chosen.items, chosen.scores, chosen.source
 
     def _scores(self, queries: Queries) -> torch.Tensor:
         """What the ranker says of the candidates; -inf of all other items."""

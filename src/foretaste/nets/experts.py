@@ -26,26 +26,29 @@ class Experts(nn.Module):
 class ExpertLayer(nn.Module):
     """A state for each task from experts that all tasks share and, in PLE, from experts of its own.
 
-    Each task has a gate, a softmax over the experts that it may take from. In PLE there is one more state, which takes
-    from all experts, for the next layer's shared ones.
+    Each task has a gate, a softmax over the experts that it may take from. Where a further layer follows there is one
+    more state, which takes from all experts, for that layer's shared ones.
 
     Args:
         shared: How many experts are shared.
         own: How many each task has to itself; 0 is MMoE.
+        last: Whether no further layer follows.
 
     Source: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD
         2018, eqs. 6-8; Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020, eqs. 1-5.
     """
 
-    def __init__(self, inputs: int, width: int, tasks: int, shared: int, own: int, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, width: int, tasks: int, shared: int, own: int, dropout: float, last: bool = True
+    ) -> None:
         super().__init__()
         self.shared = Experts(inputs, width, shared, dropout)
         self.own = nn.ModuleList(Experts(inputs, width, own, dropout) for _ in range(tasks if own else 0))
         self.gates = nn.ModuleList(nn.Linear(inputs, shared + own, bias=False) for _ in range(tasks))
-        self.gate_of_all = nn.Linear(inputs, shared + tasks * own, bias=False) if own else None
+        self.gate_of_all = nn.Linear(inputs, shared + tasks * own, bias=False) if not last else None
 
     def forward(self, states: Tensor) -> Tensor:
-        """(tasks or, in PLE, tasks + 1, rows, width), that of the shared experts last.
+        """(tasks or, where a layer follows, tasks + 1, rows, width), that of the shared experts last.
 
         Args:
             states: (tasks + 1, rows, inputs), each task's own and that of the shared experts; or (1, rows, inputs) for

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,9 @@ class Policy(BaseModel):
                     allowed &= within
                 case MustInclude():
                     wanted += _known(items, rule.items).tolist()
-        return FittedPolicy(self, items, catalog, vectors, allowed, quotas, np.array(wanted, np.int32))
+        return FittedPolicy(
+            self, items, catalog, vectors, allowed, quotas, np.array(list(dict.fromkeys(wanted)), np.int32)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,15 @@ class FittedPolicy:
     quotas: Sequence[tuple[AtMost, csr_matrix]]  # and (items, names) what each counts
     wanted: NDArray[np.int32]  # items that stand in every list
 
-    def choose(self, candidates: TopK, history: Ragged, k: int, log: Log = silent) -> TopK:
+    def choose(
+        self,
+        candidates: TopK,
+        history: Ragged,
+        k: int,
+        log: Log = silent,
+        *,
+        offered: NDArray[np.bool_] | None = None,
+    ) -> TopK:
         """The lists, best first.
 
         What the scores were stands in the column ``relevance``; the scores themselves are places, counted from the
@@ -84,10 +94,13 @@ class FittedPolicy:
         Args:
             candidates: Best first, more than k of each query.
             history: (queries) what each has met; it is not offered by a rule either.
+            offered: (items,) those that may be offered at all. None: all.
         """
+        if not candidates.items.shape[1]:
+            candidates = _with_a_place(candidates)
         said = _Said(log, len(candidates))
         chosen = np.full((len(candidates), k), PAD, np.int64)  # places among the candidates
-        pool, scores = self._with_wanted(candidates, history)
+        pool, scores = self._with_wanted(candidates, history, offered)
         size = max(1, CHUNK_NUMBERS // self._width(pool.shape[1]))
         for start in range(0, len(pool), size):
             rows = slice(start, min(start + size, len(pool)))
@@ -96,7 +109,9 @@ class FittedPolicy:
         said.finish()
         return _lists(candidates, pool, scores, chosen)
 
-    def _with_wanted(self, candidates: TopK, history: Ragged) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _with_wanted(
+        self, candidates: TopK, history: Ragged, offered: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The candidates, and behind them what must be in every list and is not among them."""
         if not len(self.wanted):
             return candidates.items, candidates.scores
@@ -105,6 +120,8 @@ class FittedPolicy:
         row = history.row_of_value()
         for place, item in enumerate(self.wanted.tolist()):
             met[row[history.values == item], place] = True
+        if offered is not None:
+            met |= ~offered[self.wanted]
         more = np.where(there | met, PAD, self.wanted).astype(np.int32)
         lowest = np.where(np.isfinite(candidates.scores), candidates.scores, np.inf).min(1, initial=np.inf)
         lowest = np.where(np.isfinite(lowest), lowest, 0.0)
@@ -226,6 +243,18 @@ def _lists(candidates: TopK, pool: NDArray[np.int32], scores: NDArray[np.float32
         columns={**columns, "relevance": relevance},
         unknown_users=candidates.unknown_users,
         unknown_items=candidates.unknown_items,
+    )
+
+
+def _with_a_place(candidates: TopK) -> TopK:
+    """Candidates of which there are none, with an empty place, so that it can be asked for."""
+    nothing = np.full((len(candidates), 1), PAD)
+    return replace(
+        candidates,
+        items=nothing.astype(np.int32),
+        scores=np.full((len(candidates), 1), -np.inf, np.float32),
+        source=nothing.astype(np.int8),
+        columns={},
     )
 
 

@@ -112,7 +112,7 @@ class DCNv2(BaseModel):
     """Half of this times the sum of squares of the vectors of names is added to the loss."""
     layer_rate: float = Field(default=1.0, gt=0, le=1)
     """Each stage learns at this share of the rate of the one above it; the heads at the whole rate."""
-    batch_size: PositiveInt = 4096
+    batch_size: int = Field(default=4096, ge=2)
     judged_by: Judged = "auc"
     """What chooses the best epoch on the validation part: the mean over tasks, by their weights."""
     plan: TrainPlan = TrainPlan(epochs=30, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.999), patience=3)
@@ -150,8 +150,10 @@ class DCNv2(BaseModel):
             DataError: There are no examples, or nothing is known of any label, or all of a task is the same.
         """
         run = run or Run()
-        if not len(examples):
-            raise DataError(f"There are no examples to fit {type(self).__name__} on.")
+        if len(examples) < 2:
+            raise DataError(
+                f"There are {len(examples)} examples to fit {type(self).__name__} on; it takes two or more."
+            )
         tasks = self._tasks(examples, run)
         fields = Fields.of(examples, groups_of(examples) if self.groups is None else self.groups, run.log)
         torch.manual_seed(run.seed_of(self.called(), "weights"))

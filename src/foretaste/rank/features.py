@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_va
 from foretaste.catalog import ColumnKind, Number
 from foretaste.rank.examples import Examples
 
-__all__ = ["Feature", "FeatureKind", "Groups", "groups_of"]
+__all__ = ["CODES", "Feature", "FeatureKind", "Groups", "groups_of"]
 
 FeatureKind = Literal["category", "categories", "number", "text", "vector", "time", "sequence"]
 Groups = Mapping[str, tuple["Feature", ...]]
@@ -32,7 +32,8 @@ class Feature(BaseModel):
 
     column: str
     kind: FeatureKind | None = None
-    """None: as the table has it. Numbers that are names, such as codes of styles, are of kind category."""
+    """None: as the table has it, texts as names. Numbers that are names, such as codes of shops, are of kind category;
+    texts that are to be read by an encoder of kind text."""
     hashed: PositiveInt | None = None
     """Names by their digest, in so many places, instead of those that training met: for identifiers without end."""
     fewest: PositiveInt = 1
@@ -59,8 +60,10 @@ class Feature(BaseModel):
         return self
 
     def kind_in(self, examples: Examples) -> FeatureKind:
-        """How the column is read: as told, or as its table has it."""
-        return self.kind or examples.column(self.column).kind
+        """How the column is read: as told, or as its table has it; texts, and codes known as such, as names."""
+        own = examples.column(self.column).kind
+        named = own == "text" or (own == "number" and self.column in CODES)
+        return self.kind or ("category" if named else own)
 
 
 # The columns of the re-ranker that this one was asked for after, so that a table of these names needs no declaration.

@@ -68,7 +68,7 @@ class Field:
         there = np.append(np.arange(len(table)), -1)
         if answering and self.feature.answered_as is not None:
             column = _readable(self.feature, _same(self.feature.answered_as, len(there)), log)
-        elif self.name in table:
+        elif self.name in table and not _empty(table[self.name]):
             column = _readable(self.feature, self._as_in_training(table[self.name]).take(there), log)
         else:
             return self._nothing(len(there))
@@ -219,6 +219,13 @@ def _readable(feature: Feature, column: Column, log: Log) -> Column:
     if found is None:
         raise ConfigError(f"{feature.column!r} is a column of {column.kind}, which cannot be read as {feature.kind}.")
     return found
+
+
+def _empty(column: Column) -> bool:
+    """Whether nothing stands in a column at all, so that nobody could tell of what kind it is."""
+    if isinstance(column, Number):
+        return bool(np.isnan(column.values).all())
+    return isinstance(column, Text) and len(column.texts.data) == 0
 
 
 def _name_counts(column: Category | Categories, counts: NDArray[np.int64]) -> NDArray[np.number]:

@@ -14,7 +14,7 @@ from foretaste.ragged import Ragged
 from foretaste.run import Run
 from foretaste.split.parts import part_of_users
 
-__all__ = ["Later", "SliceRule", "later_slice"]
+__all__ = ["Later", "SliceRule", "kinds_of", "later_slice"]
 
 SliceRule = float | Literal["last", "last_item"]
 
@@ -91,6 +91,11 @@ def _from_last(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     cut = data.offsets[1:].copy()
     cut[data.user[last]] = last
     return np.arange(len(data)) >= cut[data.user], last
+
+
+def kinds_of(data: Dataset) -> list[str]:
+    """The kinds of event of which a ranker of this log has a task."""
+    return list(_kinds(data))
 
 
 def _kinds(data: Dataset) -> dict[str, NDArray[np.bool_]]:

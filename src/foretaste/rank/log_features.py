@@ -54,14 +54,14 @@ def request_features(queries: Queries, kinds: EventKinds, items: Table) -> Table
         columns |= {"user price level": Number(mean), "user price spread": Number(spread)}
     known = {} if queries.user_features is None else queries.user_features.columns
     context = {} if queries.context is None else queries.context.columns
-    columns |= {f"user {name}": column for name, column in known.items() if column.kind != "text"}
-    columns |= {f"context {name}": column for name, column in context.items() if column.kind != "text"}
+    columns |= {f"user: {name}": column for name, column in known.items() if column.kind != "text"}
+    columns |= {f"context: {name}": column for name, column in context.items() if column.kind != "text"}
     return Table(len(queries), columns)
 
 
 def item_features(statistics: Table, catalog: Table) -> Table:
     """What is known of items, one row for each: ``item_statistics``, and the catalogue, texts left out."""
-    known = {f"item {name}": column for name, column in catalog.columns.items() if column.kind != "text"}
+    known = {f"item: {name}": column for name, column in catalog.columns.items() if column.kind != "text"}
     return Table(len(statistics), {**known, **statistics.columns})
 
 
@@ -122,7 +122,7 @@ def pair_features(queries: Queries, query: NDArray[np.int64], item: NDArray[np.i
         ones = np.ones(len(history.values))
         matrix = csr_matrix((ones, history.values, history.offsets), shape=(len(queries), count), copy=True)
         liked = matrix @ owned  # (queries, names), sparse
-        columns[f"pair {name}"] = Number(_gathered(liked, owned, query, item) / lengths[query])
+        columns[f"pair: {name}"] = Number(_gathered(liked, owned, query, item) / lengths[query])
     if (price := _price(items)) is not None:
         logged = np.log1p(np.maximum(price, 0))
         columns["pair price"] = Number(logged[item] - _mean_and_spread(history, logged)[0][query])

@@ -76,7 +76,15 @@ class RankNet(nn.Module):
             for layer in range(settings.expert_layers):
                 inputs = settings.expert_dim if layer else combined
                 self.experts.append(
-                    ExpertLayer(inputs, settings.expert_dim, len(tasks), settings.experts, own, settings.dropout)
+                    ExpertLayer(
+                        inputs,
+                        settings.expert_dim,
+                        len(tasks),
+                        settings.experts,
+                        own,
+                        settings.dropout,
+                        last=layer == settings.expert_layers - 1,
+                    )
                 )
             combined = settings.expert_dim
         self.heads = nn.ModuleList(TaskHead(combined, settings.head_hidden, settings.head_dropout) for _ in tasks)

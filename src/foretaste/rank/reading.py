@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -19,6 +20,7 @@ __all__ = ["BasisReader", "NamesReader", "as_category"]
 
 UNKNOWN_NAME = 0  # the code of a name that training did not meet, and of none at all
 CYCLES_MS = (86_400_000.0, 7 * 86_400_000.0, 365.2425 * 86_400_000.0)  # a day, a week, a year
+WHOLE = re.compile(r"(?<=\d)\.0+$")  # behind a whole number
 FAR = 10.0  # deviations: what lies beyond says no more than that
 
 
@@ -56,7 +58,9 @@ class NamesReader:
         if self.hashed is not None:
             return np.array([1 + _digest(name) % self.hashed for name in names.lists()], np.int64)
         code = {name: number for number, name in enumerate(self.names.lists(), 1)}
-        return np.array([code.get(name, UNKNOWN_NAME) for name in names.lists()], np.int64)
+        code |= {WHOLE.sub("", name): number for name, number in code.items()}
+        found = [code.get(name, code.get(WHOLE.sub("", name), UNKNOWN_NAME)) for name in names.lists()]
+        return np.array(found, np.int64)
 
     def read(self, column: Category) -> NDArray[np.int64]:
         """(rows,) the code of each row."""
@@ -164,19 +168,27 @@ class BasisReader:
 
 
 def as_category(column: Column) -> Category | None:
-    """A column of names, numbers or texts as one of names; None where it is of another kind."""
+    """A column of names, numbers or texts as one of names; None where it is of another kind.
+
+    Whole numbers are named alike whether they were written as 7 or 7.0, as they are where a column has gaps.
+    """
     if isinstance(column, Category):
         return column
     if isinstance(column, Text):
         return Category.from_list([text or None for text in column.lists()])
     if isinstance(column, Number):
         distinct, codes = np.unique(column.values, return_inverse=True)
-        names = ["" if math.isnan(each) else f"{each:.15g}" for each in distinct.tolist()]
+        names = ["" if math.isnan(each) else _name(each) for each in distinct.tolist()]
         return Category(np.where(np.isnan(column.values), PAD, codes).astype(np.int32), Strings.from_list(names))
     return None
 
 
+def _name(number: float) -> str:
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
 def _digest(name: str) -> int:
+    name = WHOLE.sub("", name)
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 

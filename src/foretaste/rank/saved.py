@@ -1,5 +1,6 @@
 """Fitted rankers on disk: JSON and safetensors with checksums, like the bundles of recommenders."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def save_ranker(model: DCNv2Model, folder: Path | str) -> None:
         "tasks": tasks,
         "fields": model.fields.schema(),
         "training": model.training,
-        "metrics": model.metrics,
+        "metrics": _without_nan(model.metrics),
     }
     write_folder(Path(folder), INDEX, index, {"weights": model.state(), "fields": model.fields.arrays()})
 
@@ -53,3 +54,11 @@ def load_ranker(folder: Path | str, run: Run | None = None) -> DCNv2Model:
         ) from error
     model.training, model.metrics = index["training"], index["metrics"]
     return model
+
+
+def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """JSON has no NaN: what could not be measured is null."""
+    return {
+        task: {name: None if value is None or math.isnan(value) else value for name, value in told.items()}
+        for task, told in metrics.items()
+    }

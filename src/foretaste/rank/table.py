@@ -14,7 +14,9 @@ from foretaste.events.columns import guess_columns, normal
 from foretaste.events.formats import open_parts
 from foretaste.events.gathering import Gathered, gather
 from foretaste.events.impressions import LABEL_NAMES
+from foretaste.events.typed_columns import NumberColumn
 from foretaste.rank.examples import UNKNOWN, Examples
+from foretaste.rank.features import CODES, Groups
 from foretaste.rank.fields import Fields
 from foretaste.run import Log, silent
 
@@ -40,6 +42,7 @@ class PlainTable:
         tasks: Sequence[str] | None = None,
         request: str | None = None,
         fields: Fields | None = None,
+        groups: Groups | None = None,
         log: Log = silent,
     ) -> Self:
         """A table from a file, a folder, a glob or a frame.
@@ -50,6 +53,7 @@ class PlainTable:
             request: The column that says which rows were one list; by default guessed from its name. Where there is
                 none, every row is a list of its own.
             fields: Of a fitted ranker, by which columns are read as in training.
+            groups: The features that are declared; the names among them stay as they are written.
             log: Gets what was taken for what.
 
         Raises:
@@ -61,11 +65,7 @@ class PlainTable:
         given = {} if request is None else {"request": request}
         roles, said = guess_columns(columns, given, name, REQUEST_NAMES, needed=())
         labels = _labels(columns, tasks, name, roles, must=fields is None)
-        as_written = (
-            []
-            if fields is None
-            else [each.name for each in fields.of_kind("category", "categories", "sequence", "text")]
-        )
+        as_written = _names_among(columns, fields, groups)
         numbers = [] if fields is None else [each.name for each in fields.of_kind("number") if each.name in columns]
         roles |= {f"label {label}": label for label in labels}
         roles |= {f"number {number}": number for number in numbers if number not in labels}
@@ -75,8 +75,11 @@ class PlainTable:
         for each in said:
             log(each)
         log(f"labels: {', '.join(labels) or 'none'}")
-        places = _places(gathered, log)
-        told = {label: _label(label, gathered.numbers[f"label {label}"].numbers()) for label in labels}
+        declared = {each.column for features in (groups or {}).values() for each in features}
+        places = _places(gathered, set(as_written), log)
+        if tasks is not None and fields is None:
+            places = _without_outcomes(places, declared, log)
+        told = {label: _label(label, gathered.numbers[f"label {label}"]) for label in labels}
         examples, rows = Examples.of_rows(places, _requests(gathered), told)
         frame = pl.concat([batch for part in parts for batch in part.batches()], how="diagonal_relaxed")
         return cls(examples, rows, frame)
@@ -116,9 +119,34 @@ def _labels(
     return [task for task in tasks if task in columns]
 
 
-def _places(gathered: Gathered, log: Log) -> Table:
+def _names_among(columns: Sequence[str], fields: Fields | None, groups: Groups | None) -> list[str]:
+    """The columns that are read as names, or as texts, whatever their values look like."""
+    if fields is not None:
+        return [each.name for each in fields.of_kind("category", "categories", "sequence", "text")]
+    declared = [each.column for features in (groups or {}).values() for each in features if each.kind == "category"]
+    return [*declared, *(name for name in columns if name in CODES and name not in declared)]
+
+
+def _without_outcomes(places: Table, declared: set[str], log: Log) -> Table:
+    """Without the labels of tasks that are not to be learned: what came of an example tells what else came of it."""
+    outcomes = [
+        name
+        for name, column in places.of_kind("number").items()
+        if normal(name) in LABEL_NAMES.split()
+        and name not in declared
+        and np.isin(column.values[~np.isnan(column.values)], (0, 1)).all()  # type: ignore[union-attr]
+    ]
+    for name in outcomes:
+        log(f"{name}: left out, as it says what came of a row; to read it all the same, name it in the groups")
+    return places.without(*outcomes)
+
+
+def _places(gathered: Gathered, as_written: set[str], log: Log) -> Table:
     columns: dict[str, Column] = {}
     for name, column in gathered.others.items():
+        if name in as_written:
+            columns[name] = column.as_written(np.arange(gathered.rows))
+            continue
         columns[name], said = column.column(None)
         log(f"{name}: {said}")
     for role, numbers in gathered.numbers.items():
@@ -143,13 +171,13 @@ def _requests(gathered: Gathered) -> NDArray[np.integer]:
     return found
 
 
-def _label(name: str, numbers: NDArray[np.float32]) -> NDArray[np.int8]:
+def _label(name: str, column: NumberColumn) -> NDArray[np.int8]:
+    numbers, unread = column.numbers(), column.unread()
     known = ~np.isnan(numbers)
     wrong = numbers[known][~np.isin(numbers[known], (0, 1))]
-    if len(wrong):
-        raise DataError(
-            f"Label {name!r} holds {wrong[0]:g}; it may hold 0, 1 and nothing. Name the labels, or correct it."
-        )
+    if len(wrong) or len(unread):
+        what = f"{wrong[0]:g}" if len(wrong) else f"something that is no number in row {int(unread[0]) + 1}"
+        raise DataError(f"Label {name!r} holds {what}; it may hold 0, 1 and nothing. Name the labels, or correct it.")
     return np.where(known, numbers, UNKNOWN).astype(np.int8)
 
 

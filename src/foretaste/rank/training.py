@@ -1,5 +1,6 @@
 """A ranker from a plain table: its best epoch and its quality from lists held out, then all of the table."""
 
+import math
 from collections.abc import Mapping
 
 from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
@@ -42,7 +43,11 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> tuple[list[str]
     """Header and rows to print: a row per task."""
     header = ["task", "rows", "positives", *SHOWN]
     rows = [
-        [task, f"{told['examples']:,.0f}", f"{told['positives']:,.0f}", *(f"{told[name]:.4f}" for name in SHOWN)]
+        [task, f"{told['examples']:,.0f}", f"{told['positives']:,.0f}", *(_shown(told[name]) for name in SHOWN)]
         for task, told in metrics.items()
     ]
     return header, rows
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

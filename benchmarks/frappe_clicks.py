@@ -63,8 +63,8 @@ def _published(path: Path) -> Iterator[tuple[tuple[int, ...], int]]:
 def _codes(rows: list[tuple[str, ...]]) -> list[dict[str, int]]:
     """For each column, the code that stands for each value in the published files.
 
-    Users are their numbers, items theirs plus 957; the values of the contexts follow, column by column, each numbered in
-    the order in which frappe.csv first has it.
+    Users are their numbers, items theirs plus 957; the values of the contexts follow, column by column, each numbered
+    in the order in which frappe.csv first has it.
     """
     codes = [{row[0]: int(row[0]) for row in rows}, {row[1]: int(row[1]) + USERS for row in rows}]
     following = USERS + ITEMS

@@ -25,6 +25,7 @@ from foretaste.models import (
     SBERTTwoTower,
     T5Hybrid,
     TextSimilarity,
+    TwoStage,
     TwoTower,
 )
 from foretaste.run import Run
@@ -86,6 +87,9 @@ COLLABORATIVE = {
 COLLABORATIVE["hybrid"] = Hybrid(models={"ease": EASE(l2=1.0), "als": COLLABORATIVE["als"]})
 ALL = {"popular": Popular(), "recentpopular": RecentPopular(), **COLLABORATIVE, **NETS}
 ALL["textsimilarity"] = TextSimilarity(by="words")
+ALL["twostage"] = TwoStage(
+    sources={"ease": EASE(l2=1.0), "popular": Popular()}, ranker={"dim": 4, "hidden": (8,), "plan": {"epochs": 3}}
+)
 ALL["bert4rec"] = MASKED.for_epochs(6)  # where nothing is to be learned from order, a few suffice
 
 checkerboard = cache(worlds.checkerboard)

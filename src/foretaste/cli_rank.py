@@ -26,7 +26,7 @@ RequestCol = Annotated[
 ]
 
 
-@rank_app.command("train")
+@rank_app.command("train", short_help="Fit DCN-v2 on a table of impressions.")
 def train_command(
     table: Impressions,
     out: Annotated[Path, typer.Option(help="The bundle to write, e.g. bundles/ranker.")],
@@ -74,7 +74,7 @@ def train_command(
     print(out)
 
 
-@rank_app.command("predict")
+@rank_app.command("predict", short_help="Add a chance per task to a table.")
 def predict_command(
     bundle: Annotated[Path, typer.Argument(help="A bundle that rank train --out wrote, e.g. bundles/ranker.")],
     table: Impressions,

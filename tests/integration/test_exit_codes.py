@@ -50,6 +50,7 @@ def test_the_list_of_commands_breaks_off_in_no_sentence(foretaste: Call) -> None
     ended = foretaste("--help")
     assert all(name.split()[0] in ended.out for name in commands())
     assert "..." not in ended.out.partition("Commands:")[2]
+    assert "..." not in foretaste("rank", "--help").out.partition("Commands:")[2]
 
 
 LOG_COLUMNS = "--user-col --item-col --time-col --kind-col --value-col --session-col --ordered"

@@ -112,7 +112,8 @@ class DCNv2(BaseModel):
     """Half of this times the sum of squares of the vectors of names is added to the loss."""
     layer_rate: float = Field(default=1.0, gt=0, le=1)
     """Each stage learns at this share of the rate of the one above it; the heads at the whole rate."""
-    batch_size: int = Field(default=4096, ge=2)
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Examples per step. None: a hundredth of an epoch, at least 128 and at most 4,096."""
     judged_by: Judged = "auc"
     """What chooses the best epoch on the validation part: the mean over tasks, by their weights."""
     plan: TrainPlan = TrainPlan(epochs=30, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.999), patience=3)
@@ -160,13 +161,14 @@ class DCNv2(BaseModel):
         model = DCNv2Model(self, fields, tasks, run)
         inputs = Inputs(fields, examples, list(tasks), log=run.log)
         losses = _Losses(self, model.net, model.losses)
+        size = self.batch_size or int(np.clip(len(examples) // 100, 128, 4096))
         judge = None
         if validation is not None:
             held_out = model.inputs(validation)
             judge = lambda: model.judged(validation, model.chances(held_out))  # noqa: E731
         log = train(
             model._whole(),
-            lambda epoch: RankBatches(inputs, self.batch_size, run.rng(self.called(), "batches", epoch)),
+            lambda epoch: RankBatches(inputs, size, run.rng(self.called(), "batches", epoch)),
             losses,
             self.plan,
             run,

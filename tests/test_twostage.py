@@ -21,7 +21,10 @@ from foretaste.vocab import Vocab
 
 HOUR = 3_600_000
 RUN = Run(seed=3, device="cpu", threads=1, precision="fp32")
-FAST = {"dim": 8, "hidden": (16,), "head_hidden": (), "judged_by": "ndcg", "plan": {"epochs": 15, "lr": 0.01}}
+FAST = {
+    **{"dim": 8, "hidden": (16,), "head_hidden": (), "judged_by": "ndcg", "batch_size": 2048},
+    **{"plan": {"epochs": 15, "lr": 0.01}},
+}
 
 
 def test_candidates_stand_place_by_place_and_once():

@@ -1,6 +1,7 @@
 """The ranker: what it learns, what its options do, and what it refuses."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from foretaste.catalog import Categories, Category, Number, Table
-from foretaste.errors import DataError, MissingData, UnknownName
+from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.rank.dcnv2 import DCNv2, _Losses
 from foretaste.rank.examples import Examples
 from foretaste.rank.inputs import Inputs
@@ -306,3 +307,16 @@ def test_a_single_example_is_too_few():
         DCNv2().fit(crossing(1), run=RUN)
     with pytest.raises(ValueError, match="batch_size"):
         DCNv2(batch_size=1)
+
+
+def test_a_checkpoint_of_other_examples_is_not_resumed(tmp_path):
+    settings = DCNv2(**FAST, plan=TrainPlan(epochs=2))
+    run = replace(RUN, checkpoints=tmp_path / "checkpoints", resume=True)
+    examples = crossing(600)
+    settings.fit(examples, run=run)
+    settings.fit(examples, run=run)
+    labels = {**examples.labels, "cart": 1 - examples.labels["cart"]}
+    for other in (replace(examples, labels=labels), replace(examples, item=examples.item[::-1].copy())):
+        assert other.fingerprint() != examples.fingerprint()
+        with pytest.raises(ConfigError, match="other settings or other data, so it cannot be resumed: data"):
+            settings.fit(other, run=run)

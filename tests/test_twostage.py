@@ -8,13 +8,13 @@ from foretaste.catalog import Catalog, Categories, Category, Number, Table
 from foretaste.dataset import Dataset, EventKinds
 from foretaste.errors import DataError, MissingData, UnknownName
 from foretaste.models import EASE, ItemKNN, Popular, TwoStage
-from foretaste.models.twostage import _among, _drawn
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
-from foretaste.rank.examples import Examples, joined
+from foretaste.rank.inputs import TableInputs
 from foretaste.rank.later import later_slice
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
-from foretaste.rank.pool import _union, pooled
+from foretaste.rank.pool import Pool, _union, pooled
+from foretaste.rank.stage import among, drawn
 from foretaste.run import Run
 from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Vocab
@@ -203,32 +203,33 @@ def test_slices_of_last_purchases():
 
 def test_targets_and_draws():
     items = np.array([[3, 1, 2, PAD], [4, 0, 5, 6]], np.int32)
-    found = _among(items, Ragged.from_lists([[1, 9], [6, 4]]))
+    found = among(items, Ragged.from_lists([[1, 9], [6, 4]]))
     assert found.tolist() == [[False, True, False, False], [True, False, False, True]]
-    drawn = _drawn(items, found, 1, np.random.default_rng(0))
-    assert (drawn & found).sum() == 3
-    assert (drawn & ~found).sum(1).tolist() == [1, 1]
-    assert not drawn[0, 3]
-    assert _drawn(items, found, 50, np.random.default_rng(0)).sum() == 7
+    chosen = drawn(items, found, 1, np.random.default_rng(0))
+    assert (chosen & found).sum() == 3
+    assert (chosen & ~found).sum(1).tolist() == [1, 1]
+    assert not chosen[0, 3]
+    assert drawn(items, found, 50, np.random.default_rng(0)).sum() == 7
 
 
-def test_examples_are_put_together_over_one_table_of_items():
-    items = Table(3, {"item x": Number(np.arange(3.0))})
-    parts = [
-        Examples(
-            np.array([0, 0, 1]), Table(2, {"user a": Category.from_list(["p", "q"])}), np.array([0, 1, 2]), items,
-            Table(3, {"s": Number(np.arange(3.0) + at)}), {"buy": np.array([1, 0, at], np.int8)},
-        )
-        for at in (0, 1)
-    ]  # fmt: skip
-    whole = joined(parts)
-    assert whole.request.tolist() == [0, 0, 1, 2, 2, 3]
-    assert whole.requests["user a"].lists() == ["p", "q", "p", "q"]
-    assert whole.places["s"].values.tolist() == [0, 1, 2, 1, 2, 3]
-    assert whole.labels["buy"].tolist() == [1, 0, 0, 1, 0, 1]
-    other = Examples(parts[0].request, parts[0].requests, parts[0].item, Table(3), parts[0].places, parts[0].labels)
-    with pytest.raises(DataError, match="share one table of items"):
-        joined([parts[0], other])
+def test_pools_are_put_together_query_by_query(shop):
+    sources = {"itemknn": ItemKNN(neighbors=8).fit(shop), "ease": EASE(l2=20.0).fit(shop)}
+    sizes = {"itemknn": 3, "ease": 4}
+    queries = Queries.of_users(shop, np.arange(9))
+    whole = pooled(sources, queries, sizes, queries.history, None)
+    parts = [queries.take(rows) for rows in (np.arange(4), np.arange(4, 9))]
+    together = Pool.together([pooled(sources, part, sizes, part.history, None) for part in parts])
+    assert together.labels == whole.labels
+    for row in range(9):
+        there = whole.items[row] != PAD
+        assert together.items[row][together.items[row] != PAD].tolist() == whole.items[row][there].tolist()
+        count = int(there.sum())
+        assert together.first[row, :count].tolist() == whole.first[row, :count].tolist()
+        assert np.array_equal(together.scores[:, row, :count], whole.scores[:, row, :count], equal_nan=True)
+        assert np.array_equal(together.ranks[:, row, :count], whole.ranks[:, row, :count])
+    none = pooled(sources, queries.take(np.empty(0, np.int64)), sizes, None, None)
+    assert none.items.shape == (0, 0)
+    assert none.features().keys() == whole.features().keys()
 
 
 def switch(people=600, seed=0):
@@ -386,17 +387,45 @@ def test_what_must_be_there_has_a_source_and_may_be_excluded(halves):
     assert model.recommend([[30, 5]], 4).items.shape == (1, 4)
 
 
-def test_a_refit_hides_what_the_protocol_hides(halves):
+def test_a_refit_hides_what_the_protocol_hides(halves, monkeypatch):
     train, holdout = halves
     settings = TwoStage(sources={"itemknn": {}}, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}})
-    kinds, queries = train.kinds, holdout.queries
-    assert settings._hidden(queries, kinds) is queries.history
-    shown = Holdout(queries, holdout.targets, filter_seen=False)
+    asked = []
+
+    def pool(self, queries, hidden, offered):
+        asked.append((queries, hidden))
+        return pooled(self.sources, queries, self.sizes, hidden, offered)
+
+    monkeypatch.setattr("foretaste.rank.stage.Stage.pool", pool)
+    settings.fit(train, run=RUN)
+    assert all(hidden is queries.history for queries, hidden in asked)
+    shown = Holdout(holdout.queries, holdout.targets, filter_seen=False)
     again = settings.fit(train, shown, RUN).settings_to_refit()
-    assert again._hidden(queries, kinds) is None
-    bought = Holdout(queries, holdout.targets, exclude_kinds=("buy",))
-    some = settings.fit(train, bought, RUN).settings_to_refit()._hidden(queries, kinds)
-    assert some.lengths.sum() == (queries.kinds == 1).sum()
+    asked.clear()
+    again.fit(train, run=RUN)
+    assert all(hidden is None for _, hidden in asked)
+    bought = Holdout(holdout.queries, holdout.targets, exclude_kinds=("buy",))
+    again = settings.fit(train, bought, RUN).settings_to_refit()
+    asked.clear()
+    again.fit(train, run=RUN)
+    assert all(hidden.lengths.sum() == (queries.kinds == 1).sum() for queries, hidden in asked)
+
+
+def test_the_items_are_read_once_however_often_is_asked(fitted, monkeypatch):
+    model, test = fitted
+    model = model.settings.restore(model.about, model.state())
+    read = []
+    of = TableInputs.of.__func__
+
+    def counted(cls, fields, level, table, **how):
+        read.append(level)
+        return of(cls, fields, level, table, **how)
+
+    monkeypatch.setattr(TableInputs, "of", classmethod(counted))
+    for row in range(4):
+        model.recommend(test.queries.take(np.array([row])), 3)
+    assert read.count("requests") == 4
+    assert read.count("items") == 1
 
 
 def test_a_kind_that_is_not_there_cannot_weigh():

@@ -1,6 +1,5 @@
 """The event log as arrays: who met what, when, how; with what is known of items and users beside it."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Flag, auto
@@ -16,6 +15,7 @@ from foretaste.catalog import Catalog, Table
 from foretaste.errors import DataError, MissingData
 from foretaste.event_order import event_order
 from foretaste.ragged import Ragged
+from foretaste.storage import digest_of
 from foretaste.vocab import Vocab
 
 __all__ = ["Dataset", "EventKinds", "Impressions", "Needs"]
@@ -318,15 +318,10 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of ids, events with their order, kinds, tables and impressions: equal data, equal fingerprint."""
-        digest = hashlib.blake2b(digest_size=12)
-        for name, array in sorted(self.arrays().items()):
-            digest.update(name.encode())
-            _digest(digest, array)
         schemas = {name: table.schema() for name, table in self.tables().items()}
         labels = None if self.impressions is None else list(self.impressions.labels)
         kinds = None if self.kind is None else (self.kinds.names, self.kinds.weights)
-        digest.update(repr((self.ordered, kinds, labels, schemas)).encode())
-        return digest.hexdigest()
+        return digest_of(self.arrays(), (self.ordered, kinds, labels, schemas))
 
     def save(self, folder: Path | str) -> None:
         """Write one .npy per array and a JSON index; ``Dataset.open`` maps them into memory without reading them."""
@@ -382,8 +377,3 @@ def _sorted(array: NDArray[Any] | None, order: NDArray[np.int64] | None, dtype: 
 
 def _kept(array: NDArray[Any] | None, keep: NDArray[np.bool_]) -> NDArray[Any] | None:
     return None if array is None else array[keep]
-
-
-def _digest(digest: Any, array: NDArray[Any]) -> None:
-    digest.update(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")

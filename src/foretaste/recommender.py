@@ -24,7 +24,7 @@ from foretaste.vocab import Vocab
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHUNK_BYTES", "FALLBACK", "About", "Answer", "Model", "Recommender", "Settings"]
+__all__ = ["CHUNK_BYTES", "FALLBACK", "About", "Answer", "Model", "Recommender", "Settings", "hidden_of"]
 
 # Items, their scores, and which part answered, as in a ``TopK``.
 Answer = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]
@@ -391,17 +391,7 @@ class Model(ABC):
         return index
 
     def _hidden(self, queries: Queries, filter_seen: bool, exclude_kinds: Sequence[str]) -> Ragged | None:
-        if not filter_seen:
-            return None
-        if not exclude_kinds:
-            return queries.history
-        for kind in exclude_kinds:
-            if kind not in self.about.kinds.names:
-                raise UnknownName("event kind", kind, self.about.kinds.names)
-        if queries.kinds is None:
-            raise ConfigError("Items can be hidden by event kind only where histories have kinds; these have none.")
-        hide = [self.about.kinds.names.index(kind) for kind in exclude_kinds]
-        return queries.history.where(np.isin(queries.kinds, hide))
+        return hidden_of(queries, self.about.kinds, filter_seen, exclude_kinds)
 
     def _chunks(self, queries: int) -> Iterator[slice]:
         """Parts of the queries whose scores fit into CHUNK_BYTES; at the least one query at a time."""
@@ -445,6 +435,32 @@ class Model(ABC):
         queries = known_or_strangers(self.histories.queries, index)
         unknown = [user for user, at in zip(users, index, strict=True) if at == PAD]
         return Asked(queries, list(users), unknown_users=unknown)
+
+
+def hidden_of(
+    queries: Queries, kinds: EventKinds, filter_seen: bool, exclude_kinds: Sequence[str] = ()
+) -> Ragged | None:
+    """(queries) the items of each history that are not to be offered; None: none are hidden.
+
+    Args:
+        kinds: Those that ``queries.kinds`` counts in.
+        exclude_kinds: Hide only what was met by events of these kinds.
+
+    Raises:
+        UnknownName: There is no such kind.
+        ConfigError: The histories have no kinds.
+    """
+    if not filter_seen:
+        return None
+    if not exclude_kinds:
+        return queries.history
+    for kind in exclude_kinds:
+        if kind not in kinds.names:
+            raise UnknownName("event kind", kind, kinds.names)
+    if queries.kinds is None:
+        raise ConfigError("Items can be hidden by event kind only where histories have kinds; these have none.")
+    hide = [kinds.names.index(kind) for kind in exclude_kinds]
+    return queries.history.where(np.isin(queries.kinds, hide))
 
 
 def _nothing(width: int) -> Answer:

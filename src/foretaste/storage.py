@@ -21,6 +21,7 @@ __all__ = [
     "check_exists",
     "check_place",
     "checksum",
+    "digest_of",
     "mapped_arrays",
     "part",
     "prefixed",
@@ -211,6 +212,16 @@ def checksum(path: Path) -> str:
     """The BLAKE2b digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def digest_of(arrays: Arrays, told: Any) -> str:
+    """A digest of named arrays, in whatever order they are given, and of the text of what else is told."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    digest.update(repr(told).encode())
+    return digest.hexdigest()
 
 
 def _as_text(content: Any) -> str:

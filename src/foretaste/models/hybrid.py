@@ -2,28 +2,22 @@
 
 import copy
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import (
-    BeforeValidator,
     Field,
-    SerializationInfo,
-    SerializeAsAny,
-    ValidationError,
-    field_serializer,
     model_validator,
 )
 
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError
 from foretaste.fusion import Normalization, added, comparable, fused
+from foretaste.models.parts import Parts, folder_of_part, needs_of
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.recommender import About, Model, Settings
 from foretaste.run import Run
@@ -43,28 +37,6 @@ ROUNDS = 3
 WEIGHTS = "weights"
 
 
-def _settings_of_parts(given: Any) -> Any:
-    """Settings from what a recipe says of each part: those of the model that ``model``, or else the label, names."""
-    from foretaste.models import model_settings
-
-    if not isinstance(given, Mapping):
-        return given
-    found = {}
-    for label, told in given.items():
-        if isinstance(told, Settings) or not isinstance(told, Mapping | None):
-            found[label] = told
-            continue
-        content = dict(told or {})
-        schema = model_settings(str(content.pop("model", label)))
-        try:
-            found[label] = schema(**content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(step) for step in (label, *first["loc"]))
-            raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
-    return found
-
-
 class Hybrid(Settings):
     """The weighted sum of the scores of other models, each made comparable within a query.
 
@@ -73,9 +45,7 @@ class Hybrid(Settings):
     """
 
     iterative: ClassVar[bool] = True  # validation chooses epochs of parts, and weights
-    models: Annotated[dict[str, SerializeAsAny[Settings]], BeforeValidator(_settings_of_parts)] = Field(
-        default={"itemknn": {}, "als": {}}, validate_default=True
-    )
+    models: Parts = Field(default={"itemknn": {}, "als": {}}, validate_default=True)
     """Label -> the settings of a part. In a recipe, ``model`` names its model; without that the label does."""
     normalization: Normalization = "min_max"
     """How scores are made comparable: "min_max", "z_score", "rank", or "reciprocal_rank" fusion."""
@@ -84,11 +54,6 @@ class Hybrid(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        wrong = [label for label in self.models if not re.fullmatch(r"[\w-]+", label)]
-        if wrong:
-            raise ValueError(
-                f"a label is of letters, digits, '-' and '_', as it also names a folder; one is {wrong[0]!r}"
-            )
         if len(self.models) < 2:
             raise ValueError("a hybrid is of at least two models")
         if self.weights is not None and self.weights.keys() != self.models.keys():
@@ -98,28 +63,15 @@ class Hybrid(Settings):
             raise ValueError("weights must be numbers from 0 on, and one must be above 0")
         return self
 
-    @field_serializer("models")
-    def _told(self, models: dict[str, Settings], info: SerializationInfo) -> dict[str, Any]:
-        return {
-            label: {
-                "model": each.called(),
-                **each.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults),
-            }
-            for label, each in models.items()
-        }
-
     @property
     def required(self) -> Needs:
-        needed = self.needs
-        for each in self.models.values():
-            needed |= each.required
-        return needed
+        return needs_of(self.models)
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "HybridModel":
         parts = {}
         for label, each in self.models.items():
             run.log(f"hybrid: fitting {label}")
-            parts[label] = each.fit(train, validation, replace(run, checkpoints=_folder_of(label, run)))
+            parts[label] = each.fit(train, validation, replace(run, checkpoints=folder_of_part(label, run)))
         model = HybridModel(self, About.of(train), parts, self.weights or dict.fromkeys(parts, 1.0 / len(parts)))
         model.training = {"parts": {label: each.training for label, each in parts.items()}}
         if self.weights is None and validation is not None and len(validation):
@@ -140,14 +92,6 @@ class Hybrid(Settings):
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         fits = [each.memory_needed(counts) for each in self.models.values()]
         return max(fits) + len(fits) * min(HELD, 5 * ASKED * counts["items"]) + 32 * TOGETHER * counts["items"]
-
-
-def _folder_of(label: str, run: Run) -> Path | None:
-    """Where the checkpoints of a part go: below those of the hybrid, so that they go with them."""
-    if run.checkpoints is None:
-        return None
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    return run.checkpoints / label
 
 
 class HybridModel(Model):

@@ -1,43 +1,32 @@
 """Two stages as one: models that name candidates, a ranker that orders them, and a policy for the list."""
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PositiveInt,
-    SerializationInfo,
-    SerializeAsAny,
-    field_serializer,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, model_validator
 
 from foretaste.catalog import Table
-from foretaste.dataset import Dataset, EventKinds, Needs
+from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError, DataError, UnknownName
 from foretaste.evaluation.lists import ItemVectors, item_vectors
 from foretaste.fallback import fill_by_popularity
-from foretaste.histories import Histories
-from foretaste.models.hybrid import _folder_of, _settings_of_parts
+from foretaste.models.parts import Parts, folder_of_part, needs_of
 from foretaste.policies import FittedPolicy, Policy
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
-from foretaste.rank.examples import Examples, joined
+from foretaste.rank.examples import Examples
 from foretaste.rank.fields import Fields
 from foretaste.rank.later import Later, kinds_of, later_slice
-from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
-from foretaste.rank.pool import Pool, pooled
+from foretaste.rank.pool import Pool
+from foretaste.rank.stage import Stage, among, drawn
 from foretaste.rank.tasks import Task
-from foretaste.recommender import CHUNK_BYTES, FALLBACK, About, Answer, Model, Settings
+from foretaste.recommender import CHUNK_BYTES, FALLBACK, About, Answer, Model, Settings, hidden_of
 from foretaste.run import Log, Run, silent
 from foretaste.storage import part, prefixed
 from foretaste.train import TrainPlan
@@ -76,9 +65,7 @@ class TwoStage(Settings):
     """
 
     iterative: ClassVar[bool] = True  # validation chooses epochs of sources, and weights of tasks
-    sources: Annotated[dict[str, SerializeAsAny[Settings]], BeforeValidator(_settings_of_parts)] = Field(
-        default={"itemknn": {}, "ease": {}, "als": {}}, validate_default=True
-    )
+    sources: Parts = Field(default={"itemknn": {}, "ease": {}, "als": {}}, validate_default=True)
     """Label -> the settings of a model. In a recipe, ``model`` names its model; without that the label does."""
     candidates: PositiveInt | dict[str, PositiveInt] = 100
     """How many each source names; or label -> how many."""
@@ -109,19 +96,9 @@ class TwoStage(Settings):
             )
         return self
 
-    @field_serializer("sources")
-    def _told(self, sources: dict[str, Settings], info: SerializationInfo) -> dict[str, Any]:
-        return {
-            label: {"model": each.called(), **each.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults)}
-            for label, each in sources.items()
-        }
-
     @property
     def required(self) -> Needs:
-        needed = self.needs
-        for each in self.sources.values():
-            needed |= each.required
-        return needed | (Needs.ORDER if isinstance(self.slice, str) else Needs.NOTHING)
+        return needs_of(self.sources) | (Needs.ORDER if isinstance(self.slice, str) else Needs.NOTHING)
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoStageModel":
         for kind in self.weights or {}:
@@ -165,13 +142,10 @@ class TwoStage(Settings):
         hides = {"filter_seen": validation.filter_seen, "exclude_kinds": validation.exclude_kinds}
         return self.model_copy(update={name: told for name, told in hides.items() if getattr(self, name) is None})
 
-    def _hidden(self, queries: Queries, kinds: EventKinds) -> Ragged | None:
-        if self.filter_seen is False:
-            return None
-        if not self.exclude_kinds or queries.kinds is None:
-            return queries.history
-        hide = [kinds.names.index(kind) for kind in self.exclude_kinds]
-        return queries.history.where(np.isin(queries.kinds, hide))
+    @property
+    def hides_seen(self) -> bool:
+        """Whether what is in a history is no candidate."""
+        return self.filter_seen is not False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -186,7 +160,7 @@ class TwoStage(Settings):
         found = {}
         for label, each in sources.items():
             run.log(f"twostage: fitting {label} on {'all of train' if stage == 'all' else 'what came before'}")
-            found[label] = each.fit(data, validation, replace(run, checkpoints=_folder_of(f"{stage}-{label}", run)))
+            found[label] = each.fit(data, validation, replace(run, checkpoints=folder_of_part(f"{stage}-{label}", run)))
         return found
 
     def _examples(self, stage: "Stage", later: Later, run: Run) -> Examples:
@@ -197,23 +171,23 @@ class TwoStage(Settings):
         """
         rng = run.rng("twostage", "examples")
         asked = np.sort(rng.permutation(len(later.queries))[: self.lists])
-        parts = []
+        kept, pools = [np.empty(0, np.int64)], []
         for rows in np.array_split(asked, max(1, -(-len(asked) // TOGETHER))):
             queries = later.queries.take(rows)
-            pool = stage.pool(queries, self._hidden(queries, stage.kinds), None)
-            came = {kind: targets.take(rows) for kind, targets in later.came.items()}
-            positive = np.any([_among(pool.items, targets) for targets in came.values()], axis=0)
+            pool = stage.pool(queries, hidden_of(queries, stage.kinds, self.hides_seen, self.exclude_kinds or ()), None)
+            positive = np.any([among(pool.items, targets.take(rows)) for targets in later.came.values()], axis=0)
             lists = np.flatnonzero(positive.any(1))
-            if len(lists):
-                drawn = pool.take(lists).only(_drawn(pool.items, positive, self.passed_over, rng)[lists])
-                came = {kind: targets.take(lists) for kind, targets in came.items()}
-                parts.append(stage.examples(queries.take(lists), drawn, came))
-        if not parts:
+            chosen = drawn(pool.items, positive, self.passed_over, rng)
+            kept.append(rows[lists])
+            pools.append(pool.take(lists).only(chosen[lists]))
+        rows, pool = np.concatenate(kept), Pool.together(pools)
+        if not len(rows):
             raise DataError(
                 f"twostage: of {len(asked):,} who came back in the later slice nobody met a candidate of "
                 f"{', '.join(self.sources)}. Raise candidates, or slice."
             )
-        examples = joined(parts)
+        came = {kind: targets.take(rows) for kind, targets in later.came.items()}
+        examples = stage.examples(later.queries.take(rows), pool, came)
         told = ", ".join(f"{int((label == 1).sum()):,} {kind}" for kind, label in examples.labels.items())
         run.log(
             f"twostage: the ranker learns from {len(examples.requests):,} of {len(asked):,} lists, those of which "
@@ -223,6 +197,7 @@ class TwoStage(Settings):
 
     def _fitted_ranker(self, examples: Examples, run: Run) -> DCNv2Model:
         """The ranker; its epochs are chosen on lists held out, then it learns from all."""
+        # Minutes, of examples whose sources a resumed run may fit anew: it has no checkpoints.
         ranker = replace(run, checkpoints=None, resume=False)
         lists = np.unique(examples.request)
         if len(lists) < 2:
@@ -244,53 +219,8 @@ class TwoStage(Settings):
         vectors = None
         if told["vectors"] is not None:
             vectors = ItemVectors(state["vectors.values"], state["vectors.known"], told["vectors"])
-        stage = Stage(sources, self.sizes, statistics, about.catalog, about.kinds)
+        stage = Stage.restored(sources, self.sizes, statistics, about.catalog, about.kinds)
         return TwoStageModel(self, stage, ranker, told["weights"], vectors, about)
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """Fitted sources, and what was known of the items when they were fitted."""
-
-    sources: Mapping[str, Model]
-    sizes: Mapping[str, int]
-    statistics: Table  # one row per item, from the log
-    catalog: Table  # one row per item
-    kinds: EventKinds
-
-    @classmethod
-    def of(cls, sources: Mapping[str, Model], sizes: Mapping[str, int], seen: Dataset) -> Self:
-        """Args: seen, the log that the sources were fitted on."""
-        catalog = Table(len(seen.items)) if seen.catalog is None else seen.catalog.items
-        return cls(sources, sizes, item_statistics(seen), catalog, seen.kinds)
-
-    @cached_property
-    def items(self) -> Table:
-        """All that is known of the items, one row for each."""
-        return item_features(self.statistics, self.catalog)
-
-    def pool(self, queries: Queries, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Pool:
-        return pooled(self.sources, queries, self.sizes, hidden, offered)
-
-    def examples(self, queries: Queries, pool: Pool, came: Mapping[str, Ragged] | None = None) -> Examples:
-        """Each candidate of each query, with what is known of both.
-
-        Args:
-            came: Kind of event -> (queries) what came of it. None: that is not known.
-        """
-        query, item = pool.flat()
-        pairs = pair_features(queries, query, item, self.catalog)
-        places = Table(len(query), {**pool.features(), **pairs.columns})
-        there = pool.items != PAD
-        labels = {kind: _among(pool.items, targets)[there].astype(np.int8) for kind, targets in (came or {}).items()}
-        return Examples(query, request_features(queries, self.kinds, self.catalog), item, self.items, places, labels)
-
-    def with_histories(self, histories: Histories | None) -> "Stage":
-        """The same; its sources number users as these histories do."""
-        sources = {label: copy.copy(each) for label, each in self.sources.items()}
-        for each in sources.values():
-            each.histories = histories
-        return replace(self, sources=sources)
 
 
 class TwoStageModel(Model):
@@ -439,21 +369,3 @@ def _weighted(
     for task, weight in weights.items():
         total += np.float32(weight) * chances[task]
     return np.where(pool.items == PAD, -np.inf, total).astype(np.float32)
-
-
-def _among(items: NDArray[np.int32], targets: Ragged) -> NDArray[np.bool_]:
-    """(queries, candidates) which of the items are targets of their query."""
-    span = int(max(items.max(initial=0), targets.values.max(initial=0))) + 1
-    pairs = targets.row_of_value() * span + targets.values
-    return np.asarray(np.isin(np.arange(len(items))[:, None] * span + items, pairs) & (items != PAD))
-
-
-def _drawn(
-    items: NDArray[np.int32], positive: NDArray[np.bool_], count: int, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """(queries, candidates) all that something came of, and so many of the others, drawn by chance."""
-    draws = np.where((items != PAD) & ~positive, rng.random(items.shape), 2.0)
-    if count >= items.shape[1]:
-        return np.asarray(items != PAD)
-    bound = np.partition(draws, count - 1, axis=1)[:, count - 1 : count]
-    return np.asarray(positive | ((draws <= bound) & (draws < 1)))

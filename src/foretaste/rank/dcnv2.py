@@ -38,7 +38,7 @@ from foretaste.rank.metrics import auc, grouped_auc, list_ndcg, log_loss
 from foretaste.rank.net import Mixing, RankNet
 from foretaste.rank.tasks import Task, TaskLosses, tasks_of
 from foretaste.run import Run
-from foretaste.train import TrainPlan, device_of, train
+from foretaste.train import TrainPlan, device_of, identity_of, train
 
 __all__ = ["DCNv2", "DCNv2Model", "Judged"]
 
@@ -174,11 +174,7 @@ class DCNv2(BaseModel):
             run,
             validate=judge,
             name=self.called(),
-            identity={
-                "model": self.called(),
-                "settings": self.model_dump(mode="json", exclude={"plan"}),
-                "seed": run.seed,
-            },
+            identity=identity_of(self, examples.fingerprint(), run),
             lighter="batch_size or dim",
         )
         model.training = log.to_json()

@@ -1,17 +1,18 @@
 """Examples of a ranker: what was shown in lists, what is known of each, and what came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.catalog import Categories, Category, Column, Table
+from foretaste.catalog import Column, Table
 from foretaste.errors import DataError, UnknownName
-from foretaste.ragged import PAD, Ragged
+from foretaste.ragged import PAD
+from foretaste.storage import digest_of, prefixed
 
-__all__ = ["LEVELS", "UNKNOWN", "Examples", "Level", "joined"]
+__all__ = ["LEVELS", "UNKNOWN", "Examples", "Level"]
 
 UNKNOWN = -1  # a label that nobody knows
 Level = Literal["requests", "items", "places"]
@@ -100,6 +101,13 @@ class Examples:
         """A column, with a row for each row of its own table."""
         return self.tables()[self.level_of(name)][name]
 
+    def fingerprint(self) -> str:
+        """A digest of the tables, of what stands in which list, and of the labels: equal for equal examples."""
+        arrays: dict[str, NDArray[Any]] = {"request": self.request, "item": self.item, **prefixed("label", self.labels)}
+        for level, table in self.tables().items():
+            arrays |= prefixed(level, table.arrays())
+        return digest_of(arrays, {level: table.schema() for level, table in self.tables().items()})
+
     def take(self, rows: NDArray[Any]) -> "Examples":
         """The given examples, as ascending indices or a mask; tables of requests and items stay whole."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -111,41 +119,3 @@ class Examples:
             self.places.take(rows),
             {name: label[rows] for name, label in self.labels.items()},
         )
-
-
-def joined(parts: Sequence[Examples]) -> Examples:
-    """Several examples with the same items and the same columns, one behind the other.
-
-    Raises:
-        DataError: Their items are not the same table.
-    """
-    first = parts[0]
-    if any(part.items is not first.items for part in parts):
-        raise DataError("Examples can be put together where they share one table of items.")
-    begin = np.cumsum([0, *(len(part.requests) for part in parts[:-1])])
-    return Examples(
-        np.concatenate([start + part.request for start, part in zip(begin, parts, strict=True)]),
-        _stacked([part.requests for part in parts]),
-        np.concatenate([part.item for part in parts]),
-        first.items,
-        _stacked([part.places for part in parts]),
-        {name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels},
-    )
-
-
-def _stacked(tables: Sequence[Table]) -> Table:
-    """Tables of the same columns; columns of names have the same names in all."""
-    first = tables[0]
-    columns = {name: _behind([table[name] for table in tables]) for name in first}
-    return Table(sum(map(len, tables)), columns)
-
-
-def _behind(columns: Sequence[Column]) -> Column:
-    first = columns[0]
-    if isinstance(first, Category):
-        return Category(np.concatenate([each.codes for each in columns]), first.names)  # type: ignore[union-attr]
-    if isinstance(first, Categories):
-        lengths = np.concatenate([each.codes.lengths for each in columns])  # type: ignore[union-attr]
-        codes = np.concatenate([each.codes.values for each in columns])  # type: ignore[union-attr]
-        return Categories(Ragged.from_lengths(codes, lengths), first.names)
-    return type(first)(np.concatenate([each.values for each in columns]))  # type: ignore[union-attr,arg-type]

@@ -1,8 +1,8 @@
 """Candidates of several models for the same queries, put together, with what each model says of each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,30 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @classmethod
+    def nothing(cls, labels: tuple[str, ...]) -> Self:
+        """No queries at all."""
+        told = np.empty((len(labels), 0, 0))
+        return cls(
+            np.empty((0, 0), np.int32),
+            np.empty((0, 0), np.int8),
+            told.astype(np.float32),
+            told.astype(np.int32),
+            labels,
+        )
+
+    @classmethod
+    def together(cls, pools: Sequence["Pool"]) -> Self:
+        """The queries of several pools of the same models, one behind the other."""
+        width = max(pool.items.shape[1] for pool in pools)
+        return cls(
+            np.concatenate([_wide(pool.items, width, PAD) for pool in pools]),
+            np.concatenate([_wide(pool.first, width, PAD) for pool in pools]),
+            np.concatenate([_wide(pool.scores, width, np.nan) for pool in pools], 1),
+            np.concatenate([_wide(pool.ranks, width, 0) for pool in pools], 1),
+            pools[0].labels,
+        )
 
     def take(self, rows: NDArray[np.integer]) -> "Pool":
         return Pool(self.items[rows], self.first[rows], self.scores[:, rows], self.ranks[:, rows], self.labels)
@@ -78,18 +102,7 @@ def pooled(
     for chunk in next(iter(sources.values()))._chunks(len(queries)):
         own = None if hidden is None else hidden.take(chunk)
         parts.append(_of_chunk({label: scores_of(chunk) for label, scores_of in scorers.items()}, sizes, own, offered))
-    width = max((part.items.shape[1] for part in parts), default=0)
-    return Pool(
-        np.concatenate([np.empty((0, width), np.int32), *(_wide(part.items, width, PAD) for part in parts)]),
-        np.concatenate([np.empty((0, width), np.int8), *(_wide(part.first, width, PAD) for part in parts)]),
-        np.concatenate(
-            [np.empty((len(sources), 0, width), np.float32), *(_wide(part.scores, width, np.nan) for part in parts)], 1
-        ),
-        np.concatenate(
-            [np.empty((len(sources), 0, width), np.int32), *(_wide(part.ranks, width, 0) for part in parts)], 1
-        ),
-        tuple(sources),
-    )
+    return Pool.together(parts) if parts else Pool.nothing(tuple(sources))
 
 
 def _of_chunk(

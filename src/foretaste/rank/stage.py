@@ -1,0 +1,93 @@
+"""Sources and what was known when they were fitted: from queries to candidates, and from candidates to examples."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretaste.catalog import Table
+from foretaste.dataset import Dataset, EventKinds
+from foretaste.histories import Histories
+from foretaste.query import Queries
+from foretaste.ragged import PAD, Ragged
+from foretaste.rank.examples import Examples
+from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
+from foretaste.rank.pool import Pool, pooled
+from foretaste.recommender import Model
+
+__all__ = ["Stage", "among", "drawn"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Fitted sources, and what was known of the items when they were fitted."""
+
+    sources: Mapping[str, Model]
+    sizes: Mapping[str, int]  # how many candidates each names
+    statistics: Table  # one row per item, from the log
+    catalog: Table  # one row per item
+    items: Table  # both together, as features; always the same table, by which a ranker knows that it has read it
+    kinds: EventKinds
+
+    @classmethod
+    def of(cls, sources: Mapping[str, Model], sizes: Mapping[str, int], seen: Dataset) -> Self:
+        """The stage of sources that were fitted on ``seen``."""
+        catalog = Table(len(seen.items)) if seen.catalog is None else seen.catalog.items
+        return cls.restored(sources, sizes, item_statistics(seen), catalog, seen.kinds)
+
+    @classmethod
+    def restored(
+        cls,
+        sources: Mapping[str, Model],
+        sizes: Mapping[str, int],
+        statistics: Table,
+        catalog: Table,
+        kinds: EventKinds,
+    ) -> Self:
+        """The stage whose statistics these are."""
+        return cls(sources, sizes, statistics, catalog, item_features(statistics, catalog), kinds)
+
+    def with_histories(self, histories: Histories | None) -> "Stage":
+        """The same; its sources number users as these histories do."""
+        sources = {label: copy.copy(each) for label, each in self.sources.items()}
+        for each in sources.values():
+            each.histories = histories
+        return replace(self, sources=sources)
+
+    def pool(self, queries: Queries, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Pool:
+        """The candidates of some queries; see ``pooled``."""
+        return pooled(self.sources, queries, self.sizes, hidden, offered)
+
+    def examples(self, queries: Queries, pool: Pool, came: Mapping[str, Ragged] | None = None) -> Examples:
+        """Each candidate of each query, with what is known of both.
+
+        Args:
+            came: Kind of event -> (queries) what came of it. None: that is not known.
+        """
+        query, item = pool.flat()
+        pairs = pair_features(queries, query, item, self.catalog)
+        places = Table(len(query), {**pool.features(), **pairs.columns})
+        there = pool.items != PAD
+        labels = {kind: among(pool.items, targets)[there].astype(np.int8) for kind, targets in (came or {}).items()}
+        return Examples(query, request_features(queries, self.kinds, self.catalog), item, self.items, places, labels)
+
+
+def among(items: NDArray[np.int32], targets: Ragged) -> NDArray[np.bool_]:
+    """(queries, candidates) which of the items are targets of their query."""
+    span = int(max(items.max(initial=0), targets.values.max(initial=0))) + 1
+    pairs = targets.row_of_value() * span + targets.values
+    return np.asarray(np.isin(np.arange(len(items))[:, None] * span + items, pairs) & (items != PAD))
+
+
+def drawn(
+    items: NDArray[np.int32], positive: NDArray[np.bool_], count: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """(queries, candidates) all that something came of, and so many of the others, drawn by chance."""
+    draws = np.where((items != PAD) & ~positive, rng.random(items.shape), 2.0)
+    if count >= items.shape[1]:
+        return np.asarray(items != PAD)
+    bound = np.partition(draws, count - 1, axis=1)[:, count - 1 : count]
+    return np.asarray(positive | ((draws <= bound) & (draws < 1)))

@@ -68,7 +68,18 @@ SETTING_NAMES = {
     "ease": {"l2", "keep", "binary", "memory_gib", "user_power", "item_power"},
     "als": {"dim", "regularization", "alpha", "epochs", "binary"},
     "hybrid": {"models", "normalization", "weights"},
-    "twostage": {"sources", "candidates", "ranker", "policy", "slice", "passed_over", "lists", "weights"}
+    "twostage": {
+        "sources",
+        "candidates",
+        "ranker",
+        "policy",
+        "slice",
+        "asked",
+        "examples",
+        "passed_over",
+        "lists",
+        "weights",
+    }
     | {"filter_seen", "exclude_kinds"},
     "nets": {
         *("dim", "length", "layers", "heads", "inner", "dropout", "batch_tokens", "plan"),

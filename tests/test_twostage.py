@@ -1,16 +1,22 @@
 """Two stages: candidates put together, what the log tells at the moment of asking, and the whole as one model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from foretaste.catalog import Catalog, Categories, Category, Number, Table
-from foretaste.dataset import Dataset, EventKinds
-from foretaste.errors import DataError, MissingData, UnknownName
+from foretaste.catalog import NO_TIME, Catalog, Categories, Category, Number, Table
+from foretaste.dataset import Dataset, EventKinds, Impressions
+from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.models import EASE, ItemKNN, Popular, TwoStage
+from foretaste.models.twostage import EXAMPLES
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
+from foretaste.rank.examples import Examples
+from foretaste.rank.follows import Follows
 from foretaste.rank.inputs import TableInputs
+from foretaste.rank.item_times import ItemTimes
 from foretaste.rank.later import later_slice
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, _union, pooled
@@ -20,6 +26,7 @@ from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Vocab
 
 HOUR = 3_600_000
+DAY = 24 * HOUR
 RUN = Run(seed=3, device="cpu", threads=1, precision="fp32")
 FAST = {
     **{"dim": 8, "hidden": (16,), "head_hidden": (), "judged_by": "ndcg", "batch_size": 2048},
@@ -126,6 +133,9 @@ def test_what_a_history_says_of_an_item(small):
     assert np.isnan(table["pair events ago"].values[2:]).all()
     # Of five events two are of genre a (0, 0) and three of b (1, 4, 1).
     assert table["pair: genre"].values == pytest.approx([2 / 5, 3 / 5, 2 / 5, 0, 0])
+    # The running session is 0, 4, 1; its last event is 1.
+    assert table["pair session: genre"].values == pytest.approx([1 / 3, 2 / 3, 1 / 3, 0, 0])
+    assert table["pair last: genre"].values == pytest.approx([0, 1, 0, 0, 0])
     # x: 0, 1, 0, 1 = 4; y: 0, 0 = 2; z: 4 = 1. The first item has x and y, and takes their mean.
     assert table["pair: tags"].values == pytest.approx([3 / 5, 4 / 5, 0, 2 / 5, 0])
     assert table["pair price"].values[1] == pytest.approx(1 - 4 / 5)
@@ -152,7 +162,6 @@ def test_what_the_log_tells_of_items(shop):
     assert table["item events"].values == pytest.approx(np.log1p(met))
     people = [len(set(shop.user[shop.item == item].tolist())) for item in range(len(shop.items))]
     assert table["item people"].values == pytest.approx(np.log1p(people))
-    assert np.isnan(table["item age"].values[met == 0]).all()
     assert not [name for name in table if table[name].kind == "text"]
 
 
@@ -171,6 +180,185 @@ def test_nothing_is_known_from_the_future(shop):
     # A feature of an item that had counted later events would differ from that of the early part alone.
     early = item_statistics(later.early)["item events"].values
     assert not np.array_equal(early, item_statistics(shop)["item events"].values)
+
+
+def test_items_at_a_moment_are_counted_as_one_by_one(shop):
+    rng = np.random.default_rng(0)
+    item = rng.integers(0, len(shop.items), 200)
+    moment = rng.integers(shop.time.min() - DAY, shop.time.max() + 3 * DAY, 200)
+    moment[:40], moment[40:60] = rng.choice(shop.time, 40), NO_TIME
+    table = ItemTimes.of(shop).features(item, moment)
+    end = shop.time.max() + 1
+    for row in range(200):
+        now = min(moment[row], end) if moment[row] != NO_TIME else end
+        times = shop.time[(shop.item == item[row]) & (shop.time < now)]
+        for name, days in (("day", 1), ("week", 7), ("month", 30)):
+            count = (times >= now - days * DAY).sum()
+            assert table[f"item events of the {name}"].values[row] == pytest.approx(np.log1p(count))
+        age = table["item age"].values[row]
+        assert np.isnan(age) if not len(times) else age == pytest.approx(np.log1p((now - times.min()) / HOUR))
+    assert ItemTimes.of(replace(shop, time=None)) is None
+
+
+def test_what_followed_what_is_counted_as_one_by_one(shop):
+    follows = Follows.of(shop)
+    counts = {}
+    for row in range(1, len(shop)):
+        same = shop.user[row] == shop.user[row - 1] and shop.session[row] == shop.session[row - 1]
+        if same and shop.item[row] != shop.item[row - 1]:
+            pair = int(shop.item[row - 1]), int(shop.item[row])
+            counts[pair] = counts.get(pair, 0) + 1
+    queries = Queries(Ragged.from_lists([[3, 1, 1], [2], [], [5, 4, 5]]))
+    query, item = np.repeat(np.arange(4), len(shop.items)), np.tile(np.arange(len(shop.items)), 4)
+    table = follows.features(queries, query, item)
+    for row, (last, before) in enumerate([(1, 3), (2, None), (None, None), (5, 4)]):
+        for other in range(len(shop.items)):
+            at = row * len(shop.items) + other
+            now, earlier = table["pair follows"].values[at], table["pair follows earlier"].values[at]
+            assert np.isnan(now) if last is None else now == pytest.approx(np.log1p(counts.get((last, other), 0)))
+            known = np.isnan(earlier) if before is None else earlier == np.log1p(counts.get((before, other), 0))
+            assert known
+            if last is not None:
+                total = sum(count for pair, count in counts.items() if pair[0] == last)
+                share = table["pair follows share"].values[at]
+                assert share == pytest.approx(counts.get((last, other), 0) / max(1, total))
+    again = Follows.from_arrays(len(shop.items), follows.arrays())
+    assert np.array_equal(
+        again.features(queries, query, item)["pair follows"].values, table["pair follows"].values, equal_nan=True
+    )
+    assert Follows.of(replace(shop, time=None, ordered=False)) is None
+
+
+def test_without_sessions_a_silence_ends_what_follows():
+    minute = 60_000
+    times = np.array([0, minute, 40 * minute, 41 * minute, 42 * minute])
+    data = Dataset.from_arrays(
+        Vocab(np.arange(1)), Vocab(np.arange(4)), np.zeros(5, int), np.array([0, 1, 2, 2, 3]), time=times
+    )
+    follows = Follows.of(data)
+    assert follows.keys.tolist() == [0 * 4 + 1, 2 * 4 + 3]  # the second time that 2 was met, it followed itself
+
+
+def test_users_ask_at_moments(shop):
+    rng = np.random.default_rng(1)
+    user = rng.integers(0, len(shop.users), 80).astype(np.int32)
+    user[::9] = PAD
+    moment = rng.integers(shop.time.min() - DAY, shop.time.max() + DAY, 80)
+    queries = Queries.at_moments(shop, user, moment)
+    for row in range(80):
+        before = (shop.user == user[row]) & (shop.time < moment[row])
+        assert queries.history[row].tolist() == shop.item[before].tolist()
+        inside = slice(*queries.history.offsets[row : row + 2])
+        assert queries.times[inside].tolist() == shop.time[before].tolist()
+        assert queries.kinds[inside].tolist() == shop.kind[before].tolist()
+        sessions = shop.session[before]
+        if len(sessions):
+            running = int((sessions == sessions[-1]).sum())
+            assert queries.session_start[row] <= len(sessions) - running or len(set(sessions)) == 1
+    assert queries.now.tolist() == moment.tolist()
+    assert queries.user_features["age"].lists()[0] is None
+
+
+def test_each_event_asks_for_itself(shop):
+    later = later_slice(shop, 0.3, RUN, "events")
+    cut = int(np.quantile(shop.time, 0.7))
+    rows = [
+        row for row in range(len(shop))
+        if shop.time[row] >= cut and row > shop.offsets[shop.user[row]]
+    ]  # fmt: skip
+    assert len(later.queries) == len(rows)
+    for query, row in enumerate(rows):
+        assert later.queries.history[query].tolist() == shop.item[shop.offsets[shop.user[row]] : row].tolist()
+        same = (shop.user == shop.user[row]) & (shop.item == shop.item[row])
+        soon = same & (shop.time >= shop.time[row]) & (shop.time < shop.time[row] + DAY)
+        for kind, name in enumerate(shop.kinds.names):
+            wanted = [shop.item[row]] if (soon & (shop.kind == kind)).any() else []
+            assert later.came[name][query].tolist() == wanted
+    assert len(later_slice(shop, 0.3, RUN, "events", 20).queries) == 20
+    assert len(later_slice(shop, 0.3, RUN, "users", 20).queries) == 20
+
+
+def with_lists(shop):
+    """The shop with lists of its last days: one of a stranger, one in which an item stands twice."""
+    last = int(shop.time.max())
+    at = np.array([last - 40 * DAY, last - 2 * DAY, last - DAY, last])
+    user = np.array([3, 4, PAD, 5], np.int32)
+    lists = [[1, 2, 3], [2, 5, 2, 7], [0, 4], [6, 8, 9]]
+    lengths = np.array([len(each) for each in lists])
+    place = np.concatenate([np.arange(each) for each in lengths])
+    click = np.array([1, 0, 0, 0, 1, 0, -1, 1, 0, 0, 0, 1], np.int8)
+    page = Category.from_list(np.repeat(["home", "shelf", "home", "shelf"], lengths).tolist())
+    shown = Impressions(
+        np.repeat([5, 6, 8, 9], lengths), np.repeat(user, lengths), np.concatenate(lists).astype(np.int32),
+        np.repeat(at, lengths), place.astype(np.int32), {"click": click}, Table(len(click), {"page": page}),
+    )  # fmt: skip
+    return replace(shop, impressions=shown)
+
+
+def test_lists_that_were_shown_after_the_cut(shop):
+    data = with_lists(shop)
+    shown = later_slice(data, 0.1, RUN).shown
+    assert shown.items.lists() == [[2, 5, 7], [0, 4], [6, 8, 9]]
+    assert shown.position.tolist() == [0, 1, 3, 0, 1, 0, 1, 2]
+    assert shown.labels["click"].tolist() == [0, 1, -1, 1, 0, 0, 0, 1]
+    assert shown.queries.user.tolist() == [4, PAD, 5]
+    assert shown.queries.context["page"].lists() == ["shelf", "home", "shelf"]
+    last = data.impressions.time.max()
+    for row, (user, moment) in enumerate([(4, last - 2 * DAY), (PAD, 0), (5, last)]):
+        known = (shop.user == user) & (shop.time < moment)
+        assert shown.queries.history[row].tolist() == shop.item[known].tolist()
+    some = shown.take(np.array([0, 2])).without(Ragged.from_lists([[5], [6, 8, 9]]))
+    assert some.items.lists() == [[2, 7], []]
+    assert some.position.tolist() == [0, 3]
+    assert some.labels["click"].tolist() == [0, -1]
+    assert later_slice(replace(data, impressions=None), 0.1, RUN).shown is None
+
+
+def test_given_items_are_candidates_in_the_place_of_others(shop):
+    sources = {"itemknn": ItemKNN(neighbors=8).fit(shop), "ease": EASE(l2=20.0).fit(shop)}
+    queries = Queries.of_users(shop, np.arange(20))
+    sizes = {"itemknn": 3, "ease": 4}
+    named = pooled(sources, queries, sizes, queries.history, None)
+    given = Ragged.from_lists([row[row != PAD][::-1] for row in named.items])
+    pool = pooled(sources, queries, sizes, queries.history, None, given)
+    for row in range(20):
+        items = given[row]
+        assert pool.items[row, : len(items)].tolist() == items.tolist()
+        for place, item in enumerate(items.tolist()):
+            at = named.items[row].tolist().index(item)
+            assert np.array_equal(pool.scores[:, row, place], named.scores[:, row, at], equal_nan=True)
+            assert pool.ranks[:, row, place].tolist() == named.ranks[:, row, at].tolist()
+            best = pool.ranks[:, row, place].min()
+            assert pool.ranks[pool.first[row, place], row, place] == best
+
+
+def test_examples_are_put_together_over_one_table_of_items():
+    items = Table(3, {"item x": Number(np.arange(3.0))})
+    parts = [
+        Examples(
+            np.array([0, 0, 1]), Table(2, {"user a": Category.from_list(["p", "q"])}), np.array([0, 1, 2]), items,
+            Table(3, {"s": Number(np.arange(3.0))}), {"buy": np.array([1, 0, 0], np.int8)},
+        ),
+        Examples(
+            np.array([0, 1]), Table(2, {"tags": Categories.from_lists([["x"], ["y", "x"]])}), np.array([2, 2]), items,
+            Table(2, {"s": Number(np.array([5.0, 6.0])), "position": Number(np.array([1.0, 4.0]))}),
+            {"click": np.array([1, 0], np.int8)},
+        ),
+    ]  # fmt: skip
+    whole = Examples.together(parts)
+    assert whole.request.tolist() == [0, 0, 1, 2, 3]
+    assert whole.requests["user a"].lists() == ["p", "q", None, None]
+    assert whole.requests["tags"].lists() == [[], [], ["x"], ["y", "x"]]
+    assert whole.places["s"].values.tolist() == [0, 1, 2, 5, 6]
+    assert whole.places["position"].lists() == [None, None, None, 1.0, 4.0]
+    assert {name: label.tolist() for name, label in whole.labels.items()} == {
+        "buy": [1, 0, 0, -1, -1], "click": [-1, -1, -1, 1, 0],
+    }  # fmt: skip
+    with pytest.raises(DataError, match="share one table of items"):
+        Examples.together([parts[0], replace(parts[1], items=Table(3))])
+    other = replace(parts[0], requests=Table(2, {"user a": Category.from_list(["p", "z"])}))
+    with pytest.raises(DataError, match="'user a' is of another kind, or has other names"):
+        Examples.together([parts[0], other])
 
 
 def test_slices_without_times():
@@ -443,3 +631,75 @@ def test_columns_called_like_statistics_stay_apart(small):
     table = item_features(Table(5, {"item events": Number(np.zeros(5))}), named)
     assert table["item: events"].values.tolist() == [0, 1, 2, 3, 4]
     assert table["item events"].values.tolist() == [0] * 5
+
+
+def with_shown_lists(data, seed=0):
+    """Before each purchase of the last days a list with the item bought and five others, of which nothing came."""
+    rng = np.random.default_rng(seed)
+    rows = np.flatnonzero((data.kind == 1) & (data.time > np.quantile(data.time, 0.5)))
+    items = np.stack([rng.choice(40, 6, replace=False) for _ in rows])
+    place = rng.integers(0, 6, len(rows))
+    others = (items == data.item[rows][:, None]) & (np.arange(6) != place[:, None])
+    items[np.arange(len(rows)), place] = data.item[rows]
+    keep = ~others.ravel()
+    order = np.argsort(data.time[rows], kind="stable")
+    taken = np.arange(6) == place[:, None]
+    flat = lambda array: np.broadcast_to(array, items.shape)[order].ravel()[keep.reshape(items.shape)[order].ravel()]  # noqa: E731
+    shown = Impressions(
+        flat(np.arange(len(rows))[np.argsort(order)][:, None]).astype(np.int64),
+        flat(data.user[rows][:, None]).astype(np.int32), flat(items).astype(np.int32),
+        flat(data.time[rows][:, None] - 1), flat(np.arange(6)).astype(np.int32), {"taken": flat(taken).astype(np.int8)},
+    )  # fmt: skip
+    return replace(data, impressions=shown)
+
+
+def test_validation_chooses_what_the_ranker_learns_from(halves):
+    train, holdout = halves
+    train = with_shown_lists(train)
+    said = []
+    run = replace(RUN, log=lambda message, numbers=None: said.append(message))
+    settings = TwoStage(sources={"itemknn": {}}, slice=0.3, ranker={**FAST, "plan": {"epochs": 3}})
+    model = settings.fit(train, holdout.take(np.arange(100)), run)
+    scores = {words: next(each for each in said if f"from {words} validation" in each) for words in EXAMPLES.values()}
+    best = max(scores, key=lambda words: float(scores[words].rsplit(" ", 1)[1]))
+    assert EXAMPLES[model.settings.examples] == best
+    again = model.settings_to_refit()
+    assert again.examples == model.settings.examples
+    said.clear()
+    again.fit(train, run=run)
+    assert sum("the ranker learns from" in each for each in said) == (2 if again.examples == "both" else 1)
+
+
+@pytest.mark.parametrize(("kind", "tasks"), [("shown", {"taken"}), ("both", {"taken", "view", "buy"})])
+def test_lists_that_were_shown_are_learned_from(halves, kind, tasks):
+    train, holdout = halves
+    ranker = {**FAST, "plan": {"epochs": 6, "lr": 0.01}}
+    model = TwoStage(sources={"itemknn": {}}, slice=0.3, examples=kind, ranker=ranker).fit(
+        with_shown_lists(train), run=RUN
+    )
+    assert set(model.ranker.tasks) == tasks
+    position = next(field for field in model.ranker.fields if field.name == "position")
+    assert position.feature.answered_as == 0.0
+    model.weights = {task: float(task == "taken") for task in tasks}
+    chosen = model.recommend(holdout.queries, 5).items
+    bought = np.array(
+        [np.isin(row, targets).any() for row, targets in zip(chosen, holdout.targets.lists(), strict=True)]
+    )
+    by_chance = 5 / 40 * holdout.targets.lengths.mean()
+    assert bought.mean() > 1.5 * by_chance
+    again = model.settings.restore(model.about, model.state())
+    assert np.array_equal(again.recommend(holdout.queries, 5).items, chosen)
+
+
+def test_lists_are_asked_for_that_nobody_was_shown(halves):
+    train, _ = halves
+    with pytest.raises(MissingData, match="IMPRESSIONS"):
+        TwoStage(sources={"itemknn": {}}, examples="shown").fit(train, run=RUN)
+    early = with_shown_lists(train)
+    early = replace(early, impressions=early.impressions.take(early.impressions.time < np.quantile(train.time, 0.6)))
+    with pytest.raises(MissingData, match="has no list that was shown"):
+        TwoStage(sources={"itemknn": {}}, examples="both", slice=0.1).fit(early, run=RUN)
+    with pytest.raises(ConfigError, match="weights names view"):
+        TwoStage(sources={"itemknn": {}}, examples="shown", slice=0.3, weights={"view": 1.0}).fit(
+            with_shown_lists(train), run=RUN
+        )

@@ -32,6 +32,7 @@ from foretaste.cli_options import (
     Seed,
     SessionCol,
     Set,
+    Shown,
     Threads,
     TimeCol,
     UserCol,
@@ -154,6 +155,7 @@ def train_command(
     out: Annotated[Path, typer.Option(help="The bundle to write, e.g. bundles/shop.")],
     items: Items = None,
     users: Users = None,
+    impressions: Shown = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,
@@ -196,7 +198,7 @@ def train_command(
     quiet: Quiet = False,
 ) -> None:
     """Fit one model on a log and write it as a bundle."""
-    from foretaste.events import Columns, read_events
+    from foretaste.events import Columns, read_events, read_impressions
     from foretaste.fitting import train_bundle
     from foretaste.recipe import model_of
     from foretaste.storage import check_place
@@ -210,6 +212,8 @@ def train_command(
             events, items=items, users=users, columns=columns, kinds=kinds, min_value=min_value, ordered=ordered,
             log=console.log,
         )  # fmt: skip
+        if impressions is not None:
+            data = read_impressions(impressions, data, log=console.log)
         console.log(f"data: {data!r}")
         train_bundle(
             chosen, data, out, run, by=validate_by, refit=refit, histories=with_histories, eight_bit=eight_bit,

@@ -29,6 +29,7 @@ __all__ = [
     "Seed",
     "SessionCol",
     "Set",
+    "Shown",
     "Threads",
     "TimeCol",
     "UserCol",
@@ -46,6 +47,10 @@ Events = Annotated[
 ]
 Items = Annotated[
     str | None, typer.Option("--items", help="A table of items, e.g. items.csv with item_id,title,category.")
+]
+Shown = Annotated[
+    str | None,
+    typer.Option("--impressions", help="Lists that were shown, e.g. shown.csv with request_id,user_id,item_id,click."),
 ]
 Users = Annotated[str | None, typer.Option("--users", help="A table of users, e.g. users.csv with user_id,age,region.")]
 UserCol = Annotated[str | None, typer.Option(help="Column of users, e.g. visitorid. Default: guessed.")]

@@ -56,7 +56,7 @@ def load_data(settings: DataSettings, split_kind: str, data_dir: Path | None, ru
         DataError: It is not there, or cannot be used.
     """
     from foretaste import sources
-    from foretaste.events import Columns, read_events
+    from foretaste.events import Columns, read_events, read_impressions
 
     if settings.shop is not None:
         world = simulate(settings.shop)
@@ -77,6 +77,8 @@ def load_data(settings: DataSettings, split_kind: str, data_dir: Path | None, ru
         ordered=settings.ordered,
         log=run.log,
     )
+    if settings.impressions is not None:
+        data = read_impressions(settings.impressions, data, log=run.log)
     return Loaded(_kept(data, settings, run))
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from foretaste.catalog import Table
-from foretaste.dataset import Dataset
+from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError
-from foretaste.ragged import PAD, Ragged
+from foretaste.ragged import PAD, Ragged, spans
 from foretaste.vocab import Vocab
 
 if TYPE_CHECKING:
@@ -75,6 +75,36 @@ class Queries:
             user=users.astype(np.int32),
             user_features=None if data.catalog is None else data.catalog.users.take(users),
             now=now,
+        )
+
+    @classmethod
+    def at_moments(cls, data: Dataset, user: NDArray[np.integer], moment: NDArray[np.int64]) -> "Queries":
+        """Users asking at given moments, with all that they did before them; one may ask several times.
+
+        Args:
+            data: A log with times.
+            user: (queries,) PAD = a stranger, without any history.
+            moment: (queries,) milliseconds, which are also the moments of asking.
+        """
+        data.require(Needs.TIMES, "Asking at moments")
+        times = np.asarray(data.time)
+        known = user != PAD
+        begin = np.where(known, data.offsets[:-1][user], 0)
+        first = int(times.min()) if len(data) else 0
+        span = int(times.max()) - first + 2 if len(data) else 1
+        keys = data.user * np.int64(span) + (times - first)
+        before = np.searchsorted(keys, user * np.int64(span) + np.clip(moment - first, 0, span - 1))
+        places = spans(begin, np.where(known, before - begin, 0))
+        history = Ragged.from_lengths(data.item[places], np.where(known, before - begin, 0))
+        return cls(
+            history,
+            times=times[places],
+            kinds=None if data.kind is None else data.kind[places],
+            values=None if data.value is None else data.value[places],
+            session_start=None if data.session is None else session_start(history, data.session[places]),
+            user=user.astype(np.int32),
+            user_features=None if data.catalog is None else data.catalog.users.take(user),
+            now=moment,
         )
 
     def __len__(self) -> int:

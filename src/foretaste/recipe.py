@@ -70,6 +70,8 @@ class DataSettings(BaseModel):
     """A log of one's own: file, folder or glob. Relative paths are seen from the working directory."""
     items: str | None = None
     users: str | None = None
+    impressions: str | None = None
+    """Lists that were shown, and what came of them, beside ``events``."""
     columns: LogColumns = LogColumns()
     kinds: str | None = None
     """Event kinds, weakest first: 'view < addtocart < transaction', with weights 'view=1 < transaction=5'."""

@@ -130,6 +130,10 @@ WRONG_CALLS = {
         "validate LOG COLUMNS --items LOGG",
         r"There is no file .*csvv - did you mean 'shop\.csv'\?",
     ),
+    "unknown file of impressions": (
+        "train LOG COLUMNS --model popular --out b --impressions LOGG",
+        r"There is no file .*csvv - did you mean 'shop\.csv'\?",
+    ),
     "unknown column": ("validate LOG --user-col woh", r"'woh' - did you mean 'who'\?"),
     "unknown kind": ("train LOG --model popular --out b COLUMNS --kinds view<cart", "'buy'"),
     "unknown hidden kind": (

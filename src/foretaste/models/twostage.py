@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from foretaste.catalog import Table
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import ConfigError, DataError, UnknownName
+from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.evaluation.lists import ItemVectors, item_vectors
 from foretaste.fallback import fill_by_popularity
 from foretaste.models.parts import Parts, folder_of_part, needs_of
@@ -20,9 +20,11 @@ from foretaste.policies import FittedPolicy, Policy
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
-from foretaste.rank.examples import Examples
+from foretaste.rank.examples import UNKNOWN, Examples
 from foretaste.rank.fields import Fields
-from foretaste.rank.later import Later, kinds_of, later_slice
+from foretaste.rank.follows import Follows
+from foretaste.rank.item_times import ItemTimes
+from foretaste.rank.later import Asked, Later, Shown, kinds_of, later_slice
 from foretaste.rank.pool import Pool
 from foretaste.rank.stage import Stage, among, drawn
 from foretaste.rank.tasks import Task
@@ -55,6 +57,14 @@ RANKER = DCNv2(
 )
 
 
+ExampleKind = Literal["shown", "candidates", "both"]
+EXAMPLES = {
+    "shown": "lists that were shown",
+    "candidates": "candidates",
+    "both": "candidates and lists that were shown",
+}
+
+
 class TwoStage(Settings):
     """Sources name candidates, a ranker tells what would come of each, and a policy makes the list.
 
@@ -74,10 +84,17 @@ class TwoStage(Settings):
     slice: Annotated[float, Field(gt=0, lt=1)] | Literal["last", "last_item"] = 0.1
     """What the ranker learns from: the last share of the log, or of each user the last event of the strongest kind and
     all after it, or this with its item new to them; see ``later_slice``."""
+    examples: ExampleKind | None = None
+    """What the ranker learns from: lists that were shown to people, the candidates of the sources with what was met
+    later, or both. None: what has the best NDCG@10 on validation; without a validation part both. Where the log tells
+    of no list that was shown, candidates."""
+    asked: Asked | None = None
+    """Who asks for candidates: "users", each once with all of the slice to come; or "events", before each event of it
+    with this event to come. None: events where the slice is a share of a log with an order, else users."""
     passed_over: PositiveInt = 50
-    """Of each list, candidates drawn from those that nothing came of."""
+    """Of each list of candidates, so many drawn from those that nothing came of."""
     lists: PositiveInt = 50_000
-    """Lists at most that the ranker learns from, drawn by chance."""
+    """Lists of each sort at most that the ranker learns from, drawn by chance."""
     filter_seen: bool | None = None
     """Whether what is in a history is no candidate for the ranker to learn from. None: as in validation, else so."""
     exclude_kinds: tuple[str, ...] | None = None
@@ -98,38 +115,67 @@ class TwoStage(Settings):
 
     @property
     def required(self) -> Needs:
-        return needs_of(self.sources) | (Needs.ORDER if isinstance(self.slice, str) else Needs.NOTHING)
+        needed = needs_of(self.sources)
+        if isinstance(self.slice, str):
+            needed |= Needs.ORDER
+        return needed | Needs.IMPRESSIONS | Needs.TIMES if self.examples in ("shown", "both") else needed
 
     def _fit(self, train: Dataset, validation: Holdout | None, run: Run) -> "TwoStageModel":
-        for kind in self.weights or {}:
-            if kind not in kinds_of(train):
-                raise UnknownName("kind of event that weighs", kind, kinds_of(train))
+        tasks = {*kinds_of(train), *(() if train.impressions is None else train.impressions.labels)}
+        for task in self.weights or {}:
+            if task not in tasks:
+                raise UnknownName("task that weighs", task, sorted(tasks))
         final = self._fitted_sources(self.sources, train, validation, run, "all")
         settled = {label: each.settings_to_refit() for label, each in final.items()}
-        later = later_slice(train, self.slice, run)
+        ordered = train.time is not None or train.ordered
+        asks = self.asked or ("events" if ordered and not isinstance(self.slice, str) else "users")
+        later = later_slice(train, self.slice, run, asks, self.lists)
         early = self._fitted_sources(settled, later.early, None, run, "early")
         asked = self if validation is None else self._asked_like(validation)
-        stage = Stage.of(early, self.sizes, later.early)
-        ranker = self._fitted_ranker(asked._examples(stage, later, run), run)
-        model = TwoStageModel(
-            asked,
-            Stage.of(final, self.sizes, train),
-            ranker,
-            self.weights or {name: task.weight for name, task in ranker.tasks.items()},
-            item_vectors(train) if self.policy is not None else None,
-            About.of(train),
-        )
+        stage = Stage.of(early, self.sizes, later.early, later.known)
+        final_stage, vectors = Stage.of(final, self.sizes, train), item_vectors(train) if self.policy else None
+        tried = []
+        for kind in self._kinds_of_examples(later, validation):
+            examples = asked._examples(stage, later, kind, run)
+            if any(task not in examples.labels for task in self.weights or {}):
+                continue
+            ranker = self._fitted_ranker(examples, run)
+            weights = self.weights or {name: task.weight for name, task in ranker.tasks.items()}
+            settled_too = asked.model_copy(update={"examples": kind})
+            model = TwoStageModel(settled_too, final_stage, ranker, weights, vectors, About.of(train))
+            model.training = {"ranker": ranker.training}
+            if validation is not None and len(validation):
+                _weigh(model, validation, self.weights is None)
+                run.log(f"twostage: from {EXAMPLES[kind]} validation has {model.training['best_score']:.4f}")
+            tried.append(model)
+        if not tried:
+            raise ConfigError(
+                f"twostage: weights names {', '.join(self.weights or {})}; from examples {self.examples!r} of this log "
+                "not all of these can be learned."
+            )
+        model = max(tried, key=lambda each: each.training.get("best_score", 0.0))
         model._log = run.log
-        model.training = {
-            "sources": {label: each.training for label, each in final.items()},
-            "ranker": ranker.training,
-        }
-        if self.weights is None and validation is not None and len(validation):
-            model.weights, model.training["best_score"] = _best_weights(model, validation)
         told = ", ".join(f"{task} {weight:.2f}" for task, weight in model.weights.items())
         run.log(f"twostage: lists are ordered by the chances of {told}")
-        model.training["weights"] = model.weights
+        model.training |= {"sources": {label: each.training for label, each in final.items()}, "weights": model.weights}
         return model
+
+    def _kinds_of_examples(self, later: Later, validation: Holdout | None) -> tuple[ExampleKind, ...]:
+        """What a ranker is to be fitted on; of several, validation chooses.
+
+        Raises:
+            MissingData: The log tells of no lists that were shown, and they are asked for.
+        """
+        if later.shown is None:
+            if self.examples in ("shown", "both"):
+                raise MissingData(
+                    f"twostage: examples is {self.examples!r}, and the later slice has no list that was shown. Give "
+                    "impressions, a longer slice, or examples: candidates."
+                )
+            return ("candidates",)
+        if self.examples is not None:
+            return (self.examples,)
+        return ("both",) if validation is None or not len(validation) else ("candidates", "both", "shown")
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         fits = [each.memory_needed(counts) for each in self.sources.values()]
@@ -163,14 +209,42 @@ class TwoStage(Settings):
             found[label] = each.fit(data, validation, replace(run, checkpoints=folder_of_part(f"{stage}-{label}", run)))
         return found
 
-    def _examples(self, stage: "Stage", later: Later, run: Run) -> Examples:
-        """The candidates of those who came later, with what came of each; lists of which nothing came are left out.
+    def _examples(self, stage: Stage, later: Later, kind: ExampleKind, run: Run) -> Examples:
+        """What the ranker learns from.
 
         Raises:
-            DataError: Nothing came of any.
+            DataError: Nobody met a candidate.
         """
-        rng = run.rng("twostage", "examples")
-        asked = np.sort(rng.permutation(len(later.queries))[: self.lists])
+        parts = []
+        if kind != "shown":
+            parts.append(self._of_candidates(stage, later, run, positions=kind == "both"))
+        if kind != "candidates" and later.shown is not None:
+            parts.append(self._of_shown(stage, later.shown, run))
+        return Examples.together(parts)
+
+    def _of_shown(self, stage: Stage, shown: Shown, run: Run) -> Examples:
+        """Each item that was shown and may be shown again, with what came of it and where it stood."""
+        rows = np.sort(run.rng("twostage", "shown").permutation(len(shown))[: self.lists])
+        parts = []
+        for some in np.array_split(rows, max(1, -(-len(rows) // TOGETHER))):
+            own = shown.take(some)
+            hidden = hidden_of(own.queries, stage.kinds, self.hides_seen, self.exclude_kinds or ())
+            own = own.without(hidden)
+            pool = stage.pool(own.queries, hidden, given=own.items)
+            labels = {task: own.items.with_values(label).padded(fill=UNKNOWN) for task, label in own.labels.items()}
+            parts.append(stage.examples(own.queries, pool, labels, own.items.with_values(own.position).padded()))
+        examples = Examples.together(parts)
+        told = ", ".join(f"{int((label == 1).sum()):,} {task}" for task, label in examples.labels.items())
+        run.log(f"twostage: the ranker learns from {len(rows):,} lists that were shown ({told})")
+        return examples
+
+    def _of_candidates(self, stage: Stage, later: Later, run: Run, positions: bool) -> Examples:
+        """The candidates of those who came later, with what came of each; lists of which nothing came are left out.
+
+        Args:
+            positions: Say that all stood in the first place, as others say where they stood.
+        """
+        rng, asked = run.rng("twostage", "examples"), np.arange(len(later.queries))
         kept, pools = [np.empty(0, np.int64)], []
         for rows in np.array_split(asked, max(1, -(-len(asked) // TOGETHER))):
             queries = later.queries.take(rows)
@@ -186,8 +260,9 @@ class TwoStage(Settings):
                 f"twostage: of {len(asked):,} who came back in the later slice nobody met a candidate of "
                 f"{', '.join(self.sources)}. Raise candidates, or slice."
             )
-        came = {kind: targets.take(rows) for kind, targets in later.came.items()}
-        examples = stage.examples(later.queries.take(rows), pool, came)
+        labels = {kind: among(pool.items, came.take(rows)).astype(np.int8) for kind, came in later.came.items()}
+        first = np.zeros(pool.items.shape, np.int64) if positions else None
+        examples = stage.examples(later.queries.take(rows), pool, labels, first)
         told = ", ".join(f"{int((label == 1).sum()):,} {kind}" for kind, label in examples.labels.items())
         run.log(
             f"twostage: the ranker learns from {len(examples.requests):,} of {len(asked):,} lists, those of which "
@@ -219,7 +294,13 @@ class TwoStage(Settings):
         vectors = None
         if told["vectors"] is not None:
             vectors = ItemVectors(state["vectors.values"], state["vectors.known"], told["vectors"])
-        stage = Stage.restored(sources, self.sizes, statistics, about.catalog, about.kinds)
+        times = None
+        if "times.values" in state:
+            times = ItemTimes(Ragged(state["times.values"], state["times.offsets"]))
+        follows = None
+        if "follows.keys" in state:
+            follows = Follows.from_arrays(len(about.items), part(state, "follows"))
+        stage = Stage.restored(sources, self.sizes, statistics, about.catalog, about.kinds, times, follows)
         return TwoStageModel(self, stage, ranker, told["weights"], vectors, about)
 
 
@@ -264,6 +345,10 @@ class TwoStageModel(Model):
         for label, each in self.stage.sources.items():
             state |= prefixed(f"source.{label}", each.state())
         state |= prefixed("statistics", self.stage.statistics.arrays())
+        if self.stage.times is not None:
+            state |= {"times.values": self.stage.times.times.values, "times.offsets": self.stage.times.times.offsets}
+        if self.stage.follows is not None:
+            state |= prefixed("follows", self.stage.follows.arrays())
         state |= prefixed("fields", self.ranker.fields.arrays())
         state |= prefixed("ranker", self.ranker.state())
         if self.vectors is not None:
@@ -276,7 +361,8 @@ class TwoStageModel(Model):
 
     def settings_to_refit(self) -> TwoStage:
         sources = {label: each.settings_to_refit() for label, each in self.stage.sources.items()}
-        return self.settings.model_copy(update={"sources": sources, "weights": self.weights})
+        told = {"sources": sources, "weights": self.weights, "examples": self.settings.examples}
+        return self.settings.model_copy(update=told)
 
     def similar_items(self, items: Sequence[Any], k: int = 10) -> TopK:
         """In the eyes of the first source that knows a likeness."""
@@ -342,14 +428,20 @@ class TwoStageModel(Model):
         return scores
 
 
-def _best_weights(model: TwoStageModel, validation: Holdout) -> tuple[dict[str, float], float]:
-    """The weights of tasks with the best NDCG@10 on some validation queries: each task alone, or all as they are."""
+def _weigh(model: TwoStageModel, validation: Holdout, choose: bool) -> None:
+    """Score the model by NDCG@10 on some validation queries.
+
+    Args:
+        choose: Take the weights of tasks that are best there: each task alone, or all as they are.
+    """
     rows = np.linspace(0, len(validation) - 1, min(ASKED, len(validation))).astype(np.int64)
     holdout = validation.take(rows)
     hidden = model._hidden(holdout.queries, holdout.filter_seen, holdout.exclude_kinds)
     offered = None if holdout.offered is None else np.isin(np.arange(len(model.items)), holdout.offered)
     pool, chances = model.chances(holdout.queries, hidden, offered)
-    tried = [dict(model.weights), *({task: float(task == one) for task in model.weights} for one in model.weights)]
+    tried = [dict(model.weights)]
+    if choose:
+        tried += [{task: float(task == one) for task in model.weights} for one in model.weights]
 
     def score(weights: Mapping[str, float]) -> float:
         total = _weighted(pool, chances, weights)
@@ -358,7 +450,7 @@ def _best_weights(model: TwoStageModel, validation: Holdout) -> tuple[dict[str, 
 
     scores = [score(weights) for weights in tried]
     best = int(np.argmax(scores))
-    return tried[best], scores[best]
+    model.weights, model.training["best_score"] = tried[best], scores[best]
 
 
 def _weighted(

@@ -1,16 +1,17 @@
 """Examples of a ranker: what was shown in lists, what is known of each, and what came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.catalog import Column, Table
+from foretaste.catalog import Categories, Category, Column, Table, Text
 from foretaste.errors import DataError, UnknownName
-from foretaste.ragged import PAD
+from foretaste.ragged import PAD, Ragged
 from foretaste.storage import digest_of, prefixed
+from foretaste.vocab import Strings
 
 __all__ = ["LEVELS", "UNKNOWN", "Examples", "Level"]
 
@@ -75,6 +76,29 @@ class Examples:
         labels = {name: label[order] for name, label in labels.items()}
         return cls(number[order], Table(count), nothing, Table(0), places.take(order), labels), order
 
+    @classmethod
+    def together(cls, parts: "Sequence[Examples]") -> "Examples":
+        """Several examples over the same items, one behind the other; what one does not have is not known of it.
+
+        Raises:
+            DataError: Their items are not the same table, or a column is of another kind or has other names.
+        """
+        first = parts[0]
+        if any(part.items is not first.items for part in parts):
+            raise DataError("Examples can be put together where they share one table of items.")
+        begin = np.cumsum([0, *(len(part.requests) for part in parts[:-1])])
+        return cls(
+            np.concatenate([start + part.request for start, part in zip(begin, parts, strict=True)]),
+            _stacked([part.requests for part in parts]),
+            np.concatenate([part.item for part in parts]),
+            first.items,
+            _stacked([part.places for part in parts]),
+            {
+                name: np.concatenate([part.labels.get(name, np.full(len(part), UNKNOWN, np.int8)) for part in parts])
+                for name in dict.fromkeys(name for part in parts for name in part.labels)
+            },
+        )
+
     def __len__(self) -> int:
         return len(self.request)
 
@@ -119,3 +143,34 @@ class Examples:
             self.places.take(rows),
             {name: label[rows] for name, label in self.labels.items()},
         )
+
+
+def _stacked(tables: Sequence[Table]) -> Table:
+    columns = {}
+    for name in dict.fromkeys(name for table in tables for name in table):
+        like = next(table[name] for table in tables if name in table)
+        missing = [like.take(np.full(len(table), PAD)) if name not in table else table[name] for table in tables]
+        columns[name] = _behind(name, missing)
+    return Table(sum(map(len, tables)), columns)
+
+
+def _behind(name: str, columns: Sequence[Any]) -> Column:
+    first = columns[0]
+    named = isinstance(first, Category | Categories)
+    if any(each.kind != first.kind or (named and not _same(each.names, first.names)) for each in columns):
+        raise DataError(f"Column {name!r} is of another kind, or has other names, in some of the examples.")
+    if isinstance(first, Category):
+        return Category(np.concatenate([each.codes for each in columns]), first.names)
+    if isinstance(first, Categories):
+        codes = np.concatenate([each.codes.values for each in columns])
+        return Categories(
+            Ragged.from_lengths(codes, np.concatenate([each.codes.lengths for each in columns])), first.names
+        )
+    if isinstance(first, Text):
+        return Text.from_list([text for each in columns for text in each.lists()])
+    joined: Column = type(first)(np.concatenate([each.values for each in columns]))
+    return joined
+
+
+def _same(names: Strings, other: Strings) -> bool:
+    return np.array_equal(names.data, other.data) and np.array_equal(names.offsets, other.offsets)

@@ -1,8 +1,8 @@
 """A later slice of a log, from which a ranker learns what came of the candidates of models that did not see it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import DataError
 from foretaste.query import Queries
-from foretaste.ragged import Ragged
+from foretaste.ragged import PAD, Ragged
 from foretaste.run import Run
-from foretaste.split.parts import part_of_users
+from foretaste.split.parts import part_of_rows, part_of_users
 
-__all__ = ["Later", "SliceRule", "kinds_of", "later_slice"]
+__all__ = ["Asked", "Later", "Shown", "SliceRule", "kinds_of", "later_slice"]
 
 SliceRule = float | Literal["last", "last_item"]
+Asked = Literal["users", "events"]
 
+DAY = 86_400_000
 ANY = "next"  # the task of a log without kinds
 
 
@@ -29,9 +31,41 @@ class Later:
     queries: Queries
     came: Mapping[str, Ragged]  # kind of event -> (queries) items met by such events
     words: str  # how the slice was cut
+    known: Dataset  # the early log and all after the cut; what was taken out is in neither
+    shown: "Shown | None" = None  # lists shown after the cut; None where the log tells of none
 
 
-def later_slice(data: Dataset, slice: SliceRule, run: Run) -> Later:
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Lists that were put before people, and what came of each place."""
+
+    queries: Queries  # who saw them, with all that they had done before
+    items: Ragged  # (lists) distinct items
+    position: NDArray[np.int32]  # aligned with items.values; 0 = the first place
+    labels: Mapping[str, NDArray[np.int8]]  # task -> aligned with items.values; UNKNOWN
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: NDArray[Any]) -> "Shown":
+        """The given lists."""
+        return self._at(self.items.take(rows), self.items.positions(rows), self.queries.take(rows))
+
+    def without(self, hidden: Ragged | None) -> "Shown":
+        """The same lists without the items that are hidden from each."""
+        if hidden is None:
+            return self
+        span = np.int64(max(self.items.values.max(initial=0), hidden.values.max(initial=0)) + 1)
+        pairs = self.items.row_of_value() * span + self.items.values
+        keep = ~np.isin(pairs, hidden.row_of_value() * span + hidden.values)
+        return self._at(self.items.where(keep), np.flatnonzero(keep), self.queries)
+
+    def _at(self, items: Ragged, places: NDArray[np.int64], queries: Queries) -> "Shown":
+        labels = {task: label[places] for task, label in self.labels.items()}
+        return Shown(queries, items, self.position[places], labels)
+
+
+def later_slice(data: Dataset, slice: SliceRule, run: Run, asked: Asked = "users", lists: int | None = None) -> Later:
     """Cut off the last part of a log.
 
     Args:
@@ -39,15 +73,24 @@ def later_slice(data: Dataset, slice: SliceRule, run: Run) -> Later:
             the last event of each user, and without an order a share of the events, drawn by chance. "last": from each
             user's last event of the strongest kind on. "last_item": the same, and what the user did before with the
             item of that event is taken out too, so that it is new to them, as where seen items are never offered.
+        asked: "users": each user asks once, with what they did before the slice, and all that they met in it came.
+            "events": they ask before each event of the slice, with all that they did before it; what came is its item,
+            by the kinds of event with which they met this item within a day.
+        lists: So many queries at most, drawn by chance. None: all.
 
     Raises:
-        MissingData: The last event is asked for of a log without an order.
+        MissingData: The last event, or events of their own, are asked for of a log without an order.
         DataError: Nobody has events on both sides.
     """
+    if asked == "events":
+        data.require(Needs.ORDER, "Asking before each event")
     gone = np.zeros(len(data), bool)
+    begins = None if data.time is None else np.full(len(data.users), data.time.max(initial=0))
     if isinstance(slice, str):
         data.require(Needs.ORDER, f"The slice {slice!r}")
         after, last = _from_last(data)
+        if begins is not None and data.time is not None:
+            begins[data.user[last]] = data.time[last]
         words = "all from each user's last event of the strongest kind on"
         if slice == "last_item":
             pair = data.user.astype(np.int64) * len(data.items) + data.item
@@ -56,6 +99,7 @@ def later_slice(data: Dataset, slice: SliceRule, run: Run) -> Later:
     elif data.time is not None:
         moment = int(np.quantile(data.time, 1 - slice))
         after = data.time >= moment
+        begins = np.full(len(data.users), moment)
         words = f"the events of the last {slice:.0%}, for everybody from one moment on"
     elif data.ordered:
         after = np.zeros(len(data), bool)
@@ -66,17 +110,75 @@ def later_slice(data: Dataset, slice: SliceRule, run: Run) -> Later:
         words = f"{slice:.0%} of the events, drawn by chance"
     before = ~after & ~gone
     before_of, after_of = (np.bincount(data.user[rows], minlength=len(data.users)) for rows in (before, after))
-    asked = (before_of > 0) & (after_of > 0)
-    if not asked.any():
+    there = (before_of > 0) & (after_of > 0)
+    if not there.any():
         raise DataError(f"{data.name}: nobody has events both before and after a later slice to learn ranking from.")
-    came: dict[str, Ragged] = {}
-    queries: Queries | None = None
-    for name, of_kind in _kinds(data).items():
-        holdout = part_of_users(data, asked, before, after & of_kind, name="later").holdout
-        queries, came[name] = holdout.queries, holdout.targets
-    if queries is None:
-        raise DataError(f"{data.name} has no kinds of events.")
-    return Later(data.where(before), queries, came, words)
+    known = data.where(~gone)
+    draws = run.rng("twostage", "lists")
+    if asked == "users":
+        some = np.flatnonzero(there)
+        if lists is not None:
+            there[draws.permutation(some)[lists:]] = False
+        queries, came = _by_user(data, there, before, after)
+    else:
+        rows = np.flatnonzero(after[~gone])
+        rows = rows[rows > known.offsets[known.user[rows]]]
+        queries, came = _by_event(known, np.sort(draws.permutation(rows)[:lists]))
+        words += ", each event of it asked for on its own"
+    return Later(data.where(before), queries, came, words, known, _shown(known, begins))
+
+
+def _by_user(
+    data: Dataset, there: NDArray[np.bool_], before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> tuple[Queries, dict[str, Ragged]]:
+    """One query for each user, after what came before the slice, and by kind all that the user met in it."""
+    parts = {
+        name: part_of_users(data, there, before, after & of_kind, name="later").holdout
+        for name, of_kind in _kinds(data).items()
+    }
+    return next(iter(parts.values())).queries, {name: part.targets for name, part in parts.items()}
+
+
+def _by_event(known: Dataset, rows: NDArray[np.int64]) -> tuple[Queries, dict[str, Ragged]]:
+    """One query before each of the given events, and by kind its item, where it was met so within a day."""
+    holdout = part_of_rows(known, rows, name="later").holdout
+    time, horizon = (np.arange(len(known)), len(known)) if known.time is None else (known.time - known.time.min(), DAY)
+    pair = known.user.astype(np.int64) * len(known.items) + known.item
+    order = np.lexsort((time, pair))
+    number = np.unique(pair[order], return_inverse=True)[1]  # small enough to stand before a moment in one number
+    span = int(time.max()) + horizon + 2
+    pair = np.empty_like(number)
+    pair[order] = number
+    came = {}
+    for name, of_kind in _kinds(known).items():
+        keys = np.sort(pair[of_kind] * span + time[of_kind])
+        begin, end = (np.searchsorted(keys, pair[rows] * span + time[rows] + wait) for wait in (0, horizon))
+        came[name] = holdout.targets.where(begin < end)
+    return holdout.queries, came
+
+
+def _shown(known: Dataset, begins: NDArray[np.int64] | None) -> Shown | None:
+    """The lists that were shown from a moment on.
+
+    Args:
+        known: The log to know people by; it holds the lists.
+        begins: (users,) milliseconds. Strangers count from the earliest of these on. None: the log has no times.
+    """
+    log = known.impressions
+    if log is None or begins is None:
+        return None
+    strangers = begins.min(initial=np.iinfo(np.int64).max)
+    log = log.take(log.time >= np.where(log.user == PAD, strangers, begins[log.user]))
+    if not len(log):
+        return None
+    pair = np.unique(log.request, return_inverse=True)[1] * np.int64(len(known.items)) + log.item
+    log = log.take(np.sort(np.unique(pair, return_index=True)[1]))  # an item counts where it stood first
+    first = np.flatnonzero(np.diff(log.request, prepend=log.request[0] - 1))
+    queries = Queries.at_moments(known, log.user[first], log.time[first])
+    if len(log.context):
+        queries = replace(queries, context=log.context.take(first))
+    items = Ragged(log.item, np.append(first, len(log)))
+    return Shown(queries, items, log.position, log.labels)
 
 
 def _from_last(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -22,7 +22,6 @@ __all__ = ["item_features", "item_statistics", "pair_features", "request_feature
 HOUR = 3_600_000.0
 SESSION_GAP = 30 * 60_000  # a longer silence ends a session
 DAY_PARTS = ("night", "morning", "afternoon", "evening")  # six hours each, UTC
-RECENT = 0.1  # the last share of the log's time in which recent popularity is counted
 SMOOTH = 1.0  # events that each rate begins with
 
 
@@ -68,8 +67,8 @@ def item_features(statistics: Table, catalog: Table) -> Table:
 def item_statistics(seen: Dataset) -> Table:
     """What the log tells of items: a row for each, columns that begin with ``item``.
 
-    How often each was met, by how many people, by each kind of event, rates from each kind to the next stronger one,
-    how often of late, and since when.
+    How often each was met, by how many people, by each kind of event, and rates from each kind to the next stronger
+    one. What changes from moment to moment is told by ``ItemTimes``.
 
     Args:
         seen: The part of the log that may be counted.
@@ -82,22 +81,15 @@ def item_statistics(seen: Dataset) -> Table:
         of_kind = [np.bincount(seen.item[seen.kind == kind], minlength=items) for kind in range(len(seen.kinds))]
         columns |= {f"item {name}": _counts(count) for name, count in zip(seen.kinds.names, of_kind, strict=True)}
         columns |= _rates("item", seen.kinds.names, of_kind)
-    if seen.time is not None and len(seen):
-        first, last = int(seen.time.min()), int(seen.time.max())
-        recent = seen.time >= last - RECENT * (last - first)
-        columns["item recent events"] = _counts(np.bincount(seen.item[recent], minlength=items))
-        begun = np.full(items, np.iinfo(np.int64).max)
-        np.minimum.at(begun, seen.item, seen.time)
-        age = np.where(met > 0, (last - begun.astype(np.float64)) / HOUR, np.nan)
-        columns["item age"] = Number(np.log1p(age))
     return Table(items, columns)
 
 
 def pair_features(queries: Queries, query: NDArray[np.int64], item: NDArray[np.int64], items: Table) -> Table:
     """What a history says of an item: one row per pair, columns that begin with ``pair``.
 
-    How often it was met, and how many events ago; for each column of categories, the share of the history's events that
-    have the names of the item; and how far its price is from the level of the history.
+    How often it was met, and how many events ago; for each column of categories, the share of events that have the
+    names of the item, of all the history, of the running session, and of its last event; and how far its price is from
+    the level of the history.
 
     Args:
         query: (pairs,) the query of each pair.
@@ -116,13 +108,17 @@ def pair_features(queries: Queries, query: NDArray[np.int64], item: NDArray[np.i
         "pair met": _counts(np.where(met, times[at] if len(distinct) else 0, 0)),
         "pair events ago": Number(np.where(met, np.log1p(latest[at] if len(distinct) else 0), np.nan)),
     }
-    lengths = np.maximum(history.lengths, 1)
+    parts = {"pair": history, "pair last": history.last(1)}
+    if queries.session_start is not None:
+        place = np.arange(len(history.values)) - np.repeat(history.offsets[:-1], history.lengths)
+        parts["pair session"] = history.where(place >= np.repeat(queries.session_start, history.lengths))
     for name, column in items.of_kind("category", "categories").items():
         owned = indicators(cast("Category | Categories", column))
-        ones = np.ones(len(history.values))
-        matrix = csr_matrix((ones, history.values, history.offsets), shape=(len(queries), count), copy=True)
-        liked = matrix @ owned  # (queries, names), sparse
-        columns[f"pair: {name}"] = Number(_gathered(liked, owned, query, item) / lengths[query])
+        for of, part in parts.items():
+            met = (np.ones(len(part.values)), part.values, part.offsets)
+            liked = csr_matrix(met, shape=(len(queries), count), copy=True) @ owned  # (queries, names), sparse
+            shares = _gathered(liked, owned, query, item) / np.maximum(part.lengths, 1)[query]
+            columns[f"{of}: {name}"] = Number(shares)
     if (price := _price(items)) is not None:
         logged = np.log1p(np.maximum(price, 0))
         columns["pair price"] = Number(logged[item] - _mean_and_spread(history, logged)[0][query])

@@ -89,6 +89,7 @@ def pooled(
     sizes: Mapping[str, int],
     hidden: Ragged | None,
     offered: NDArray[np.bool_] | None,
+    given: Ragged | None = None,
 ) -> Pool:
     """The candidates of some models, asked with the same queries.
 
@@ -96,12 +97,14 @@ def pooled(
         sizes: How many of each model.
         hidden: (queries) items that are not candidates. None: none.
         offered: (items,) those that may be candidates at all. None: all.
+        given: (queries) distinct items that are the candidates in the place of those that the models would name.
     """
     scorers = {label: model._scorer(queries) for label, model in sources.items()}
     parts = []
     for chunk in next(iter(sources.values()))._chunks(len(queries)):
         own = None if hidden is None else hidden.take(chunk)
-        parts.append(_of_chunk({label: scores_of(chunk) for label, scores_of in scorers.items()}, sizes, own, offered))
+        scores = {label: scores_of(chunk) for label, scores_of in scorers.items()}
+        parts.append(_of_chunk(scores, sizes, own, offered, None if given is None else given.take(chunk)))
     return Pool.together(parts) if parts else Pool.nothing(tuple(sources))
 
 
@@ -110,17 +113,20 @@ def _of_chunk(
     sizes: Mapping[str, int],
     hidden: Ragged | None,
     offered: NDArray[np.bool_] | None,
+    given: Ragged | None,
 ) -> Pool:
     found: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
     for label, each in scores.items():
         mask_scores(each, hidden, offered)
         found[label] = best(each, min(sizes[label], each.shape[1]))
-    items, first = _union([lists for lists, _ in found.values()])
+    items, first = _union([lists for lists, _ in found.values()]) if given is None else (given.padded(), None)
     told, ranks = [], []
     for label, each in scores.items():
         own, rank = _said(each, found[label][1], items)
         told.append(own)
         ranks.append(rank)
+    if first is None:
+        first = np.where(items == PAD, PAD, np.argmin(ranks, axis=0)).astype(np.int8)
     return Pool(items, first, np.stack(told), np.stack(ranks), tuple(scores))
 
 

@@ -8,17 +8,21 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.catalog import Table
+from foretaste.catalog import NO_TIME, Number, Table
 from foretaste.dataset import Dataset, EventKinds
 from foretaste.histories import Histories
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.examples import Examples
+from foretaste.rank.follows import Follows
+from foretaste.rank.item_times import ItemTimes
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, pooled
 from foretaste.recommender import Model
 
 __all__ = ["Stage", "among", "drawn"]
+
+POSITION = "position"  # of the column, by which the ranker knows what it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,21 @@ class Stage:
     catalog: Table  # one row per item
     items: Table  # both together, as features; always the same table, by which a ranker knows that it has read it
     kinds: EventKinds
+    times: ItemTimes | None  # when items were met; None: the log has no times
+    follows: Follows | None  # what came after what; None: the log has no order
 
     @classmethod
-    def of(cls, sources: Mapping[str, Model], sizes: Mapping[str, int], seen: Dataset) -> Self:
-        """The stage of sources that were fitted on ``seen``."""
+    def of(
+        cls, sources: Mapping[str, Model], sizes: Mapping[str, int], seen: Dataset, known: Dataset | None = None
+    ) -> Self:
+        """The stage of sources that were fitted on ``seen``.
+
+        Args:
+            known: What is known of items at the moment of asking, where that is more than ``seen``.
+        """
         catalog = Table(len(seen.items)) if seen.catalog is None else seen.catalog.items
-        return cls.restored(sources, sizes, item_statistics(seen), catalog, seen.kinds)
+        times = ItemTimes.of(seen if known is None else known)
+        return cls.restored(sources, sizes, item_statistics(seen), catalog, seen.kinds, times, Follows.of(seen))
 
     @classmethod
     def restored(
@@ -46,9 +59,11 @@ class Stage:
         statistics: Table,
         catalog: Table,
         kinds: EventKinds,
+        times: ItemTimes | None,
+        follows: Follows | None,
     ) -> Self:
         """The stage whose statistics these are."""
-        return cls(sources, sizes, statistics, catalog, item_features(statistics, catalog), kinds)
+        return cls(sources, sizes, statistics, catalog, item_features(statistics, catalog), kinds, times, follows)
 
     def with_histories(self, histories: Histories | None) -> "Stage":
         """The same; its sources number users as these histories do."""
@@ -57,22 +72,43 @@ class Stage:
             each.histories = histories
         return replace(self, sources=sources)
 
-    def pool(self, queries: Queries, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Pool:
+    def pool(
+        self,
+        queries: Queries,
+        hidden: Ragged | None,
+        offered: NDArray[np.bool_] | None = None,
+        given: Ragged | None = None,
+    ) -> Pool:
         """The candidates of some queries; see ``pooled``."""
-        return pooled(self.sources, queries, self.sizes, hidden, offered)
+        return pooled(self.sources, queries, self.sizes, hidden, offered, given)
 
-    def examples(self, queries: Queries, pool: Pool, came: Mapping[str, Ragged] | None = None) -> Examples:
+    def examples(
+        self,
+        queries: Queries,
+        pool: Pool,
+        labels: Mapping[str, NDArray[np.int8]] | None = None,
+        position: NDArray[np.int64] | None = None,
+    ) -> Examples:
         """Each candidate of each query, with what is known of both.
 
         Args:
-            came: Kind of event -> (queries) what came of it. None: that is not known.
+            labels: Task -> (queries, candidates). None: nothing is known of what came.
+            position: (queries, candidates) where each stood, from 0 on. None: that is not told; a ranker that learned
+                of positions takes all to stand in the first place.
         """
         query, item = pool.flat()
-        pairs = pair_features(queries, query, item, self.catalog)
-        places = Table(len(query), {**pool.features(), **pairs.columns})
         there = pool.items != PAD
-        labels = {kind: among(pool.items, targets)[there].astype(np.int8) for kind, targets in (came or {}).items()}
-        return Examples(query, request_features(queries, self.kinds, self.catalog), item, self.items, places, labels)
+        places = {**pool.features(), **pair_features(queries, query, item, self.catalog).columns}
+        if self.times is not None:
+            now = np.full(len(query), NO_TIME) if queries.now is None else queries.now[query]
+            places |= self.times.features(item, now).columns
+        if self.follows is not None:
+            places |= self.follows.features(queries, query, item).columns
+        if position is not None:
+            places[POSITION] = Number(position[there].astype(np.float64))
+        told = {task: label[there] for task, label in (labels or {}).items()}
+        requests = request_features(queries, self.kinds, self.catalog)
+        return Examples(query, requests, item, self.items, Table(len(query), places), told)
 
 
 def among(items: NDArray[np.int32], targets: Ragged) -> NDArray[np.bool_]:

@@ -32,6 +32,7 @@ __all__ = [
     "RemoteFile",
     "Source",
     "SourceSummary",
+    "data_folder",
     "describe_sources",
     "folder_of",
     "load",
@@ -126,7 +127,7 @@ def validation_users(name: str, data_dir: Path | str | None = None) -> NDArray[n
 
 def folder_of(name: str, data_dir: Path | str | None = None) -> Path:
     """Where the files of a data set lie, or would."""
-    return _data_dir(data_dir) / (source_of(name).folder or name)
+    return data_folder(data_dir) / (source_of(name).folder or name)
 
 
 def present(name: str, data_dir: Path | str | None = None) -> bool:
@@ -165,7 +166,8 @@ def source_of(name: str) -> Source:
     return source
 
 
-def _data_dir(data_dir: Path | str | None) -> Path:
+def data_folder(data_dir: Path | str | None = None) -> Path:
+    """Where the folders of the data sets lie: as told, else FORETASTE_DATA, else in the user's cache."""
     if data_dir is not None:
         return Path(data_dir)
     if named := os.environ.get("FORETASTE_DATA"):

@@ -21,6 +21,8 @@ class Study:
     name: str
     script: str
     about: str  # the script's docstring
+    rows: str = "quality.rows"  # the module that reads the rows
+    measure: str = "quality.measure"  # the module that measures one
 
     @property
     def page(self) -> Path:
@@ -53,17 +55,15 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> int:
 def _run(study: Study, given: argparse.Namespace, command: str) -> Path:
     from foretaste.console import Console
     from foretaste.run import Run
-    from quality.measure import measured
-    from quality.rows import read_rows
 
-    rows = read_rows(given.data, study.name)
+    rows = import_module(study.rows).read_rows(given.data, study.name)
     rows.settings(given.row)  # an unknown row leaves no folder behind
     work = WORK / study.name / given.data / f"{given.row}-seed{given.seed}"
     work.mkdir(parents=True, exist_ok=True)
     with Console(log_file=work / "log.jsonl") as console:
         run = Run(given.seed, given.device, given.threads, given.precision, log=console.log)
         run = replace(run, progress=console.progress, resume=given.resume)
-        return measured(rows, given.row, run, given.data_dir, work, command)
+        return Path(import_module(study.measure).measured(rows, given.row, run, given.data_dir, work, command))
 
 
 def _parser(study: Study) -> argparse.ArgumentParser:

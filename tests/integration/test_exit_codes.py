@@ -59,8 +59,8 @@ OPTIONS = {
     "run": f"--models --seeds --max-queries --data-dir --out --set --resume {HOW}",
     "datasets": "--data-dir --json",
     "validate": f"--items --users {LOG_COLUMNS} --kinds --min-value --json",
-    "train": "--model --out --items --users --validate-by --refit --with-histories --eight-bit --index --set --resume "
-    f"{LOG_COLUMNS} --kinds --min-value {HOW}",
+    "train": "--model --out --items --users --impressions --validate-by --refit --with-histories --eight-bit --index "
+    f"--set --resume {LOG_COLUMNS} --kinds --min-value {HOW}",
     "recommend": "--user --users --history --queries -k --keep-seen --exclude-kinds --only --exclude --new-items "
     f"--events --out --json --quiet {LOG_COLUMNS}",
     "similar": "--item -k --out --json",

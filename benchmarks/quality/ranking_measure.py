@@ -1,0 +1,152 @@
+"""One ranker on one table of clicks with one seed: learned, its epoch chosen on validation, judged, written down."""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import HERE, Peer, environment, machine, versions, write_result
+from numpy.typing import NDArray
+
+from foretaste.errors import ConfigError
+from foretaste.rank.metrics import auc, calibration_error, grouped_auc, log_loss
+from foretaste.run import Run
+from foretaste.sources import data_folder
+from quality.click_data import Clicks, clicks_of
+from quality.measure import device_called
+from quality.ranking_rows import RankerRow, RankerRows
+from quality.results import RESULTS
+
+__all__ = ["measured", "place_of"]
+
+PEERS = {
+    "fuxictr": Peer("fuxictr", ("fuxictr==2.3.10", "torch==2.13.0", "scikit-learn==1.9.1", "pandas==3.0.1", "h5py")),
+    "lightgbm": Peer("lightgbm", ("lightgbm==4.7.0",)),
+}
+JUDGED = {"auc": auc, "log_loss": log_loss, "calibration_error": calibration_error}
+
+
+def place_of(rows: RankerRows, row: str, seed: int) -> Path:
+    return RESULTS / rows.study / rows.name / f"{row}-seed{seed}.json"
+
+
+def measured(rows: RankerRows, row: str, run: Run, data_dir: Path | None, work: Path, command: str) -> Path:
+    """Learn, judge, and write the result of one row with one seed; returns where it stands.
+
+    A run with ``resume`` does nothing where the result is there already, and goes on with a ranker of ours.
+    """
+    path, settings = place_of(rows, row, run.seed), rows.settings(row)
+    if run.resume and path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["fingerprint"] == rows.fingerprint(row):
+            run.log(f"{path} is there already, of the same settings")
+            return path
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    about = {
+        "row": row,
+        "data": rows.name,
+        "seed": run.seed,
+        "fingerprint": rows.fingerprint(row),
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**machine(), "device": device_called(run), "threads": torch.get_num_threads()},
+    }
+    clicks = clicks_of(rows.name, data_folder(data_dir), run)
+    for sentence in clicks.words:
+        run.log(f"split: {sentence}")
+    if settings.by == "foretaste":
+        told, chances = _ours(settings, clicks, run, work)
+    else:
+        told, chances = _theirs(settings, clicks, run, work)
+    content = {
+        **about,
+        "by": settings.by,
+        "settings": settings.model_dump(mode="json"),
+        "dataset": {
+            "fingerprint": clicks.fingerprint(),
+            "rows": {name: len(part) for name, part in clicks.parts.items()},
+            "positives": {name: int(part.labels.sum()) for name, part in clicks.parts.items()},
+            "columns": list(clicks.columns),
+            "words": list(clicks.words),
+        },
+        **told,
+        "metrics": _metrics(clicks, "test", chances["test"]),
+        "validation": _metrics(clicks, "validation", chances["validation"]),
+    }
+    write_result(path, content)
+    return path
+
+
+def _metrics(clicks: Clicks, name: str, chances: NDArray[np.floating]) -> dict[str, float]:
+    part = clicks.parts[name]
+    found = {metric: float(of(part.labels, chances)) for metric, of in JUDGED.items()}
+    return found | {"grouped_auc": float(grouped_auc(part.lists, part.labels, chances))}
+
+
+def _ours(
+    row: RankerRow, clicks: Clicks, run: Run, work: Path
+) -> tuple[dict[str, Any], Mapping[str, NDArray[np.floating]]]:
+    train, held_out = clicks.examples("train")[0], clicks.examples("validation")[0]
+    began = time.perf_counter()
+    model = row.ranker().fit(train, held_out, replace(run, checkpoints=work / "checkpoints"))
+    seconds = time.perf_counter() - began
+    chances: dict[str, NDArray[np.floating]] = {}
+    for name in ("validation", "test"):
+        examples, order = clicks.examples(name)
+        chances[name] = np.empty(len(order), np.float32)
+        begun = time.perf_counter()
+        chances[name][order] = model.predict(examples)["click"]
+        answered = time.perf_counter() - begun
+    curve = model.training["curve"]
+    told = {
+        "fit_seconds": seconds,
+        "epoch_seconds": [each["seconds"] for each in curve],
+        "test_seconds": answered,
+        "curve": [each.get("validation") for each in curve],
+        "parameters": model.parameters,
+        "versions": versions(("foretaste", "torch", "numpy")),
+    }
+    return told, chances
+
+
+def _theirs(
+    row: RankerRow, clicks: Clicks, run: Run, work: Path
+) -> tuple[dict[str, Any], Mapping[str, NDArray[np.floating]]]:
+    data, order, out = work / "clicks.npz", work / "order.json", work / "chances.npz"
+    np.savez(data, **clicks.arrays())
+    told = {"data": str(data), "out": str(out), "seed": run.seed, "threads": run.threads or torch.get_num_threads()}
+    order.write_text(json.dumps({**told, "model": row.model, "settings": dict(row.settings)}), encoding="utf-8")
+    script = HERE / "peers" / f"{row.by}_ranking.py"
+    _call(PEERS[row.by].python(), script, order, told["threads"], run)
+    found = np.load(out)
+    content = json.loads(str(found["told"]))
+    content["curve"] = content.pop("validation")
+    content["versions"] = {**versions(()), **content["versions"]}
+    for each in (data, order, out):
+        each.unlink()
+    return content, {name: found[name] for name in ("validation", "test")}
+
+
+def _call(python: Path, script: Path, order: Path, threads: int, run: Run) -> None:
+    """Run a peer's script, and pass on what it says.
+
+    Raises:
+        ConfigError: It failed.
+    """
+    with subprocess.Popen(
+        [str(python), str(script), str(order)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(threads),
+    ) as process:  # fmt: skip
+        said = []
+        for line in process.stdout or ():
+            said.append(line.rstrip())
+            run.log(said[-1])
+    if process.returncode:
+        raise ConfigError(f"{script.name} ended with {process.returncode}: {' / '.join(said[-3:])}")

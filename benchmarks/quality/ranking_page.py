@@ -1,0 +1,145 @@
+"""docs/results-ranking.md: rankers of clicks, ours and others', on the same rows."""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scipy.stats import ttest_ind
+
+from quality.page import code_of, number
+from quality.ranking_rows import ROWS, RankerRows, read_rows
+from quality.results import RESULTS
+
+__all__ = ["content", "section"]
+
+Found = Mapping[str, Sequence[Mapping[str, Any]]]  # row -> the results of its seeds
+
+HEAD = """# Results of rankers
+
+Made by `python benchmarks/ranking_quality.py table` from `benchmarks/results/ranking/DATA/ROW-seedN.json`, where
+settings, learning curves and costs are. Every library reads the same codes of the same rows, learns from train, chooses
+its best epoch by the AUC on validation, and is judged once on test. Means and standard deviations are over seeds,
+which draw weights and batches; the rows stay the same. Differences between rows are tested by Welch's t-test over
+seeds. FuxiCTR's models are put together of the layers in its wheel, in the settings of the BARS leaderboard, and
+trained by its own trainer. Grouped AUC is within each person's rows, weighted by how many they are.
+"""
+COLUMNS = (
+    *("ranker", "seeds", "AUC", "sd", "log loss", "grouped AUC", "calibration error", "validation", "best epoch"),
+    *("fit min", "train rows/s", "parameters", "measured on", "code"),
+)
+
+
+def content() -> str:
+    names = sorted(path.stem for path in (ROWS / "ranking").glob("*.yaml"))
+    parts = [section(rows, _results(rows)) for rows in map(read_rows, names)]
+    return "\n".join([HEAD, *parts])
+
+
+def _results(rows: RankerRows) -> Found:
+    """The results of the settings as they stand, by row."""
+    found: dict[str, list[Mapping[str, Any]]] = {row: [] for row in rows.models}
+    for path in sorted((RESULTS / rows.study / rows.name).glob("*-seed*.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["row"] in rows.models and told["fingerprint"] == rows.fingerprint(told["row"]):
+            found[told["row"]].append(told)
+    return {row: results for row, results in found.items() if results}
+
+
+def section(rows: RankerRows, found: Found) -> str:
+    """The tables of one data set."""
+    lines = [f"## {rows.name}", "", f"{rows.title}.", "", f"`python benchmarks/ranking_quality.py run ROW {rows.name}`"]
+    if found:
+        lines += ["", *_about(next(iter(found.values()))[0]), "", *_table(found), ""]
+        lines += [*_compared(rows, found), *_reached(rows, found)]
+    missing = [row for row in rows.models if row not in found]
+    if missing:
+        lines += ["", f"- Not measured yet: {', '.join(f'`{row}`' for row in missing)}."]
+    lines += [f"- Tried: {each}" for each in rows.tried]
+    return "\n".join([*lines, ""])
+
+
+def _about(told: Mapping[str, Any]) -> Iterator[str]:
+    data = told["dataset"]
+    sizes = ", ".join(
+        f"{name} {count:,} rows with {data['positives'][name]:,} positives" for name, count in data["rows"].items()
+    )
+    yield f"Rows `{data['fingerprint']}`: {sizes}; columns {', '.join(data['columns'])}."
+    yield from data["words"]
+
+
+def _table(found: Found) -> Iterator[str]:
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|---" * len(COLUMNS) + "|"
+    for row in sorted(found, key=lambda row: -_mean(found[row], "auc")):
+        results = found[row]
+        aucs = [each["metrics"]["auc"] for each in results]
+        epochs = [_best_epoch(each) for each in results]
+        speeds = [
+            each["dataset"]["rows"]["train"] / statistics.median(each["epoch_seconds"])
+            for each in results
+            if each.get("epoch_seconds")
+        ]
+        cells = [
+            f"`{row}`",
+            str(len(results)),
+            f"{statistics.mean(aucs):.5f}",
+            f"{statistics.stdev(aucs):.5f}" if len(aucs) > 1 else "–",
+            f"{_mean(results, 'log_loss'):.4f}",
+            f"{_mean(results, 'grouped_auc'):.4f}",
+            f"{_mean(results, 'calibration_error'):.4f}",
+            f"{statistics.mean(each['validation']['auc'] for each in results):.5f}",
+            number(statistics.mean(epochs), 0),
+            f"{statistics.mean(each['fit_seconds'] for each in results) / 60:.1f}",
+            f"{statistics.median(speeds):,.0f}" if speeds else "–",
+            f"{results[0]['parameters']:,}" if results[0].get("parameters") else "–",
+            f"{results[0]['machine']['cpu']}, threads {results[0]['machine']['threads']}",
+            _code(results),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _code(results: Sequence[Mapping[str, Any]]) -> str:
+    if results[0]["by"] == "foretaste":
+        return "; ".join(sorted({code_of(each) for each in results}))
+    return f"{results[0]['by']} {results[0]['versions'][results[0]['by']]}"
+
+
+def _best_epoch(told: Mapping[str, Any]) -> int:
+    curve = [-1.0 if each is None else each for each in told["curve"]]
+    return 1 + max(range(len(curve)), key=curve.__getitem__)
+
+
+def _mean(results: Sequence[Mapping[str, Any]], metric: str) -> float:
+    return statistics.mean(each["metrics"][metric] for each in results)
+
+
+def _compared(rows: RankerRows, found: Found) -> Iterator[str]:
+    for first, second in rows.pairs:
+        if first not in found or second not in found:
+            yield f"- `{first}` is to be compared with `{second}`: not measured yet."
+            continue
+        ours, theirs = ([each["metrics"]["auc"] for each in found[row]] for row in (first, second))
+        gap = statistics.mean(ours) - statistics.mean(theirs)
+        told = f"- `{first}` has {gap:+.5f} AUC over `{second}`"
+        if min(len(ours), len(theirs)) < 2:
+            yield f"{told} ({len(ours)} and {len(theirs)} seeds: too few to test)."
+            continue
+        p = float(ttest_ind(ours, theirs, equal_var=False).pvalue)
+        spread = statistics.stdev(theirs)
+        yield (
+            f"{told}, which is {gap / spread:+.1f} of the latter's standard deviations; p {_p(p)} "
+            f"({len(ours)} and {len(theirs)} seeds)."
+        )
+
+
+def _reached(rows: RankerRows, found: Found) -> Iterator[str]:
+    for row, least in rows.reach.items():
+        if row in found:
+            mean = _mean(found[row], "auc")
+            verdict = "reached" if mean >= least else f"short by {least - mean:.5f}"
+            yield f"- `{row}` is to reach an AUC of {least:.4f}: it has {mean:.5f}, {verdict}."
+
+
+def _p(value: float) -> str:
+    return "< .001" if value < 0.001 else f"= {value:.3f}".replace("0.", ".")

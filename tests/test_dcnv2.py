@@ -12,7 +12,9 @@ from foretaste.catalog import Categories, Category, Number, Table
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.rank.dcnv2 import DCNv2, _Losses
 from foretaste.rank.examples import Examples
-from foretaste.rank.inputs import Inputs
+from foretaste.rank.features import groups_of
+from foretaste.rank.fields import Fields
+from foretaste.rank.inputs import Inputs, RankBatches
 from foretaste.rank.metrics import auc
 from foretaste.rank.net import Mixing
 from foretaste.rank.tasks import Task, TaskLosses, tasks_of
@@ -320,3 +322,63 @@ def test_a_checkpoint_of_other_examples_is_not_resumed(tmp_path):
         assert other.fingerprint() != examples.fingerprint()
         with pytest.raises(ConfigError, match="other settings or other data, so it cannot be resumed: data"):
             settings.fit(other, run=run)
+
+
+def test_the_loss_of_lists_is_that_of_choosing():
+    losses = TaskLosses(tasks_of(["click", "buy"]))
+    rng = np.random.default_rng(0)
+    log_odds = torch.from_numpy(rng.normal(size=(9, 2)).astype(np.float32)).requires_grad_()
+    lists = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    labels = torch.tensor([[1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [1, 1], [1, 0], [0, float("nan")], [0, 1]])
+    found = losses.of_lists(log_odds, labels, lists)
+    for task in (0, 1):
+        wanted = []
+        for each in range(3):
+            rows = [row for row in range(9) if lists[row] == each and not torch.isnan(labels[row, task])]
+            came = [row for row in rows if labels[row, task] == 1]
+            if came:
+                told = torch.log_softmax(log_odds[rows, task].detach(), 0)
+                wanted.append(-np.mean([float(told[rows.index(row)]) for row in came]))
+        assert float(found[task].detach()) == pytest.approx(np.mean(wanted), rel=1e-5)
+    found.sum().backward()
+    assert torch.isfinite(log_odds.grad).all()
+    nothing = losses.of_lists(log_odds, torch.zeros(9, 2), lists)
+    assert nothing.tolist() == [0.0, 0.0]
+
+
+def test_batches_of_whole_lists():
+    examples = crossing(500)
+    request = np.sort(np.random.default_rng(1).integers(0, 120, 500))
+    inputs = Inputs(Fields.of(examples, groups_of(examples)), replace(examples, request=request), ["click"])
+    batches = RankBatches(inputs, 64, np.random.default_rng(2), whole=True)
+    held = [batches[number].lists for number in range(len(batches))]
+    assert sum(map(len, held)) == 500
+    seen = [set(lists.tolist()) for lists in held]
+    assert all(not first & second for at, first in enumerate(seen) for second in seen[:at])
+    assert all(len(lists) <= 64 + np.bincount(request).max() for lists in held)
+    assert sorted(row for lists in held for row in lists.tolist()) == request.tolist()
+    other = RankBatches(inputs, 64, np.random.default_rng(3), whole=True)
+    assert not torch.equal(other[0].lists, held[0])
+
+
+def test_lists_teach_what_examples_alone_do_not():
+    """A list's own level hides what is better within it; the loss of lists does not see that level."""
+    rng = np.random.default_rng(0)
+    lists, places = 200, 6
+    level, better = rng.normal(scale=4, size=(lists, 1)), rng.normal(size=(lists, places))
+    came = (better == better.max(1, keepdims=True)).astype(np.int8)
+    seen = level + better
+    requests = Table(lists, {"level": Number(level[:, 0] + rng.normal(scale=2, size=lists))})
+    examples = Examples(
+        np.repeat(np.arange(lists), places), requests, np.full(lists * places, -1), Table(0),
+        Table(lists * places, {"seen": Number(seen.ravel())}), {"click": came.ravel()},
+    )  # fmt: skip
+    half = np.arange(lists * places) < lists * places // 2
+    scores = {}
+    for weight in (0.0, 1.0):
+        settings = DCNv2(**{**FAST, "hidden": ()}, list_weight=weight, judged_by="ndcg", plan=PLAN)
+        model = settings.fit(examples.take(half), run=RUN)
+        scores[weight] = model.judged(examples.take(~half), model.chances(model.inputs(examples.take(~half))))
+    assert scores[1.0] > scores[0.0] + 0.02
+    with pytest.raises(ValueError, match="mixup mixes examples of different lists"):
+        DCNv2(list_weight=1.0, mixup=0.2)

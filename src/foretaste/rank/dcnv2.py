@@ -108,6 +108,8 @@ class DCNv2(BaseModel):
     """Of the attention over sequences."""
     mixup: NonNegativeFloat = 0.0
     """The alpha of manifold mixup, such as .2. 0: nothing is mixed."""
+    list_weight: NonNegativeFloat = 0.0
+    """Of a loss of whole lists beside that of each example: how well what came is chosen among what was shown."""
     vector_l2: NonNegativeFloat = 0.0
     """Half of this times the sum of squares of the vectors of names is added to the loss."""
     layer_rate: float = Field(default=1.0, gt=0, le=1)
@@ -127,6 +129,8 @@ class DCNv2(BaseModel):
             raise ValueError("cross_experts mixes layers of a low rank; set rank, too")
         if self.tasks is not None and not any(task.weight for task in self.tasks.values()):
             raise ValueError("a task needs a weight above 0")
+        if self.list_weight and self.mixup:
+            raise ValueError("mixup mixes examples of different lists; leave it out, or list_weight")
         unknown = [name for name in self.entire_space if self.tasks is not None and name not in self.tasks]
         if unknown or len(set(self.entire_space)) < len(self.entire_space):
             raise ValueError(f"entire_space names tasks, each once; it is {', '.join(self.entire_space)}")
@@ -168,7 +172,7 @@ class DCNv2(BaseModel):
             judge = lambda: model.judged(validation, model.chances(held_out))  # noqa: E731
         log = train(
             model._whole(),
-            lambda epoch: RankBatches(inputs, size, run.rng(self.called(), "batches", epoch)),
+            lambda epoch: RankBatches(inputs, size, run.rng(self.called(), "batches", epoch), self.list_weight > 0),
             losses,
             self.plan,
             run,
@@ -320,6 +324,11 @@ class _Losses:
                 {task: share * loss for task, loss in side.items()} for share, side in zip(shares, sides, strict=True)
             ]
             found = {task: weighted[0][task] + weighted[1][task] for task in weighted[0]}
+        if self._settings.list_weight:
+            lists = torch.unique_consecutive(batch.lists, return_inverse=True)[1]
+            chosen = self._losses.of_lists(log_odds.float(), batch.labels, lists)
+            for task, missed in zip(self._losses.tasks, chosen, strict=True):
+                found[f"{task} of lists"] = self._settings.list_weight * self._losses.tasks[task].weight * missed
         if self._settings.vector_l2 and self._net.vectors.names is not None:
             found["l2"] = self._settings.vector_l2 / 2 * self._net.vectors.names.weight.float().square().sum()
         return found

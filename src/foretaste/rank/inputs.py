@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foretaste.catalog import Table
 from foretaste.nets.rows import rows_taken
-from foretaste.ragged import Ragged
+from foretaste.ragged import Ragged, spans
 from foretaste.rank.examples import LEVELS, UNKNOWN, Examples, Level
 from foretaste.rank.fields import Field, Fields
 from foretaste.run import Log, silent
@@ -41,6 +41,7 @@ class RankBatch:
     bases: tuple[Tensor, ...]  # for each width: (examples, features of that width, width)
     rows: tuple[RowsOfNames, ...]  # for each feature of several names
     labels: Tensor  # (examples, tasks) float32, NaN = not known
+    lists: Tensor  # (examples,) equal numbers stand in one list
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,6 +52,7 @@ class RankBatch:
             tuple(each.to(device) for each in self.bases),
             tuple(each.to(device) for each in self.rows),
             self.labels.to(device),
+            self.lists.to(device),
         )
 
 
@@ -121,6 +123,7 @@ class Inputs:
             if (label := examples.labels.get(task)) is not None:
                 labels[:, place] = np.where(label == UNKNOWN, np.nan, label)
         self.labels = torch.from_numpy(labels)
+        self.lists = torch.from_numpy(examples.request)
         self._several = len(fields.of_kind("categories", "sequence"))
 
     def __len__(self) -> int:
@@ -142,6 +145,7 @@ class Inputs:
             ),
             tuple(self._rows(place, at) for place in range(self._several)),
             self.labels[examples],
+            self.lists[examples],
         )
 
     def _rows(self, place: int, at: Sequence[Tensor]) -> RowsOfNames:
@@ -154,11 +158,20 @@ class RankBatches(Sequence[RankBatch]):
     """One epoch of examples in random order; a last batch of a single example joins the one before.
 
     Norms over a batch know nothing of a single row.
+
+    Args:
+        whole: Keep lists together, in random order; a batch ends with the list that fills it.
     """
 
-    def __init__(self, inputs: Inputs, size: int, rng: np.random.Generator) -> None:
-        order = rng.permutation(len(inputs))
-        starts = list(range(0, len(order), size))
+    def __init__(self, inputs: Inputs, size: int, rng: np.random.Generator, whole: bool = False) -> None:
+        if whole:
+            _, begin, lengths = np.unique(inputs.lists.numpy(), return_index=True, return_counts=True)
+            drawn = rng.permutation(len(begin))
+            order, ends = spans(begin[drawn], lengths[drawn]), np.cumsum(lengths[drawn])
+            starts = [0, *ends[:-1][np.diff((ends - 1) // size) > 0].tolist()]
+        else:
+            order = rng.permutation(len(inputs))
+            starts = list(range(0, len(order), size))
         if len(starts) > 1 and len(order) - starts[-1] == 1:
             starts.pop()
         self._inputs, self._groups = inputs, np.split(order, starts[1:])

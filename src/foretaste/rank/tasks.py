@@ -98,6 +98,32 @@ class TaskLosses(nn.Module):
             told = told * missed.pow(focus)
         return -torch.where(labels.isnan(), 0.0, told)
 
+    def of_lists(self, log_odds: Tensor, labels: Tensor, lists: Tensor) -> Tensor:
+        """(tasks,) the mean cross-entropy of choosing, of a whole list, what came; 0 where no list has anything.
+
+        Softmax over the log-odds of a list's examples whose label is known, as in Cao et al., "Learning to Rank: From
+        Pairwise Approach to Listwise Approach", ICML 2007 (ListNet, top one). Beside a loss of each example it keeps
+        chances what they are: Sheng et al., "Joint Optimization of Ranking and Calibration with Contextualized Hybrid
+        Model", KDD 2023.
+
+        Args:
+            lists: (rows,) ascending from 0 on: equal numbers are one list.
+        """
+        happens, does_not = self.log_chances(log_odds)
+        known = ~labels.isnan()
+        told = torch.where(known, happens - does_not, -torch.inf)
+        count = int(lists[-1]) + 1 if len(lists) else 0
+        place = lists[:, None].expand_as(told)
+        most = torch.full((count, told.shape[1]), -torch.inf, device=told.device)
+        most = most.scatter_reduce(0, place, told.detach(), "amax").clamp(min=-1e9)
+        total = torch.zeros_like(most).scatter_add(0, place, (told - most[lists]).exp())
+        chosen = told - most[lists] - total.clamp(min=1e-30).log()[lists]
+        came = labels == 1
+        positives = torch.zeros_like(most).scatter_add(0, place, came.to(told.dtype))
+        share = came / positives[lists].clamp(min=1)
+        missed = -torch.where(came, chosen * share, 0.0).sum(0)
+        return missed / (positives > 0).sum(0).clamp(min=1)
+
     def forward(self, losses: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """By task, its weighted mean over the rows whose label is known; 0 where there is none.
 

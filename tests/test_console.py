@@ -9,6 +9,7 @@ import pytest
 
 from foretaste import console as module
 from foretaste.console import Console
+from foretaste.errors import ConfigError
 
 
 def test_messages_go_to_standard_error_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +98,27 @@ def test_the_log_file_is_closed_when_the_work_fails(tmp_path: Path) -> None:
         console.log("begun")
         raise ZeroDivisionError
     assert "begun" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_numbers_of_epochs_become_curves(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Console(quiet=True, curves=tmp_path / "curves") as console:
+        console.log("sasrec: fitting")
+        console.log("resumed after epoch 1", {"epoch": 1.0})
+        for epoch in (1, 2):
+            console.log(
+                f"sasrec epoch {epoch}/2: loss", {"epoch": float(epoch), "loss": 1.0 / epoch, "validation": 0.1 * epoch}
+            )
+        console.log("sasrec epoch 1/2: loss", {"epoch": 1.0, "loss": 7.0})
+    found = EventAccumulator(str(tmp_path / "curves"))
+    found.Reload()
+    assert sorted(found.Tags()["scalars"]) == ["sasrec 2/loss", "sasrec/loss", "sasrec/validation"]
+    assert [(each.step, each.value) for each in found.Scalars("sasrec/loss")] == [(1, 1.0), (2, 0.5)]
+    assert [(each.step, each.value) for each in found.Scalars("sasrec 2/loss")] == [(1, 7.0)]
+
+
+def test_curves_name_what_they_need(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match=r"pip install 'foretaste\[track\]'"):
+        Console(curves=tmp_path)

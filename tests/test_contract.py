@@ -122,7 +122,7 @@ PLAN_NAMES = {
         "centralize",
         "accumulate",
     ),
-    *("patience", "validate_every", "average", "checkpoint_activations", "optimizer", "momentum"),
+    *("patience", "validate_every", "average", "checkpoint_every", "checkpoint_activations", "optimizer", "momentum"),
 }
 
 RUN = Run(seed=3, device="cpu", precision="fp32")

@@ -16,6 +16,7 @@ SOURCE = Path(foretaste.__file__).parent
 # From the ground up: a module imports only from lines above its own. A package counts as one module.
 LAYERS = """
 errors
+curves
 ragged event_order run memory console computing losses averaging train_plan eight_bit
 vocab storage topk fusion ann sampling exit_codes optimizers
 checkpoints fallback encoders sealed_folder

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from foretaste import mishaps
+from foretaste.checkpoints import TrainingState
 from foretaste.errors import BundleError, ConfigError, ForetasteError, TooLarge, TrainingDiverged
 from foretaste.run import Run
 from foretaste.train import TrainLog, TrainPlan, device_of, precision_of, train
@@ -622,3 +623,16 @@ def test_a_folder_of_other_things_does_not_become_a_checkpoint(tmp_path):
 def test_a_validation_score_that_is_no_number_stops_the_fit_and_says_so():
     with pytest.raises(TrainingDiverged, match=r"validation score is not a number in epoch 1\. Lower lr"):
         fit(TrainPlan(epochs=2), validate=lambda: float("nan"))
+
+
+def test_checkpoints_are_written_as_often_as_wanted(tmp_path, monkeypatch):
+    written = []
+    save = TrainingState.save
+    monkeypatch.setattr(
+        TrainingState, "save", lambda self, folder: (written.append(self.epochs_done), save(self, folder))
+    )
+    run = replace(RUN, checkpoints=tmp_path / "c")
+    fit(TrainPlan(epochs=5, checkpoint_every=2), run=run)
+    assert written == [2, 4, 5]
+    net, _ = fit(TrainPlan(epochs=7), run=replace(run, resume=True))
+    assert torch.equal(weights(net), weights(fit(TrainPlan(epochs=7))[0]))

@@ -20,7 +20,9 @@ __all__ = ["TrainLog", "TrainingState"]
 
 INDEX = "checkpoint.json"
 # A run may go on with these changed, as after a loss that diverged or memory that ended; what was learned still fits.
-MAY_CHANGE = {"epochs", "lr", "clip", "patience", "checkpoint_activations", "batch_tokens", "batch_size"}
+MAY_CHANGE = {
+    *("epochs", "lr", "clip", "patience", "checkpoint_every", "checkpoint_activations", "batch_tokens", "batch_size"),
+}
 
 
 @dataclass

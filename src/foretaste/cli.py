@@ -33,6 +33,7 @@ from foretaste.cli_options import (
     SessionCol,
     Set,
     Shown,
+    TensorBoard,
     Threads,
     TimeCol,
     UserCol,
@@ -85,6 +86,7 @@ def run_command(
     threads: Threads = None,
     precision: PrecisionOption = "auto",
     compiled: Compile = False,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Split, fit, judge and report: everything that a recipe says, into one run directory."""
@@ -98,7 +100,7 @@ def run_command(
     plan = plan if models is None else plan.narrowed(names_of(models, "--models"))
     out = out or Path("runs") / plan.name
     prepare(out)
-    with Console(quiet=quiet, log_file=out / "log.jsonl") as console:
+    with Console(quiet=quiet, log_file=out / "log.jsonl", curves=tensorboard) as console:
         run = run_of(console, seed, device, threads, precision, compiled)
         board = carry_out(plan, out, run, data_dir=data_dir, resume=resume, command=_command_line())
         print(board.table())
@@ -195,6 +197,7 @@ def train_command(
     threads: Threads = None,
     precision: PrecisionOption = "auto",
     compiled: Compile = False,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit one model on a log and write it as a bundle."""
@@ -206,7 +209,7 @@ def train_command(
     chosen = model_of(model, settings or [])
     check_place(out, marker="model.json")  # before a long log is read
     columns = Columns(user_col, item_col, time_col, kind_col, value_col, session_col)
-    with Console(quiet=quiet) as console:
+    with Console(quiet=quiet, curves=tensorboard) as console:
         run = run_of(console, seed, device, threads, precision, compiled)
         data = read_events(
             events, items=items, users=users, columns=columns, kinds=kinds, min_value=min_value, ordered=ordered,

@@ -30,6 +30,7 @@ __all__ = [
     "SessionCol",
     "Set",
     "Shown",
+    "TensorBoard",
     "Threads",
     "TimeCol",
     "UserCol",
@@ -73,6 +74,9 @@ PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the arith
 Compile = Annotated[
     bool,
     typer.Option("--compile", help="Compile networks first, a minute or two, e.g. for a long fit on a GPU."),
+]
+TensorBoard = Annotated[
+    Path | None, typer.Option("--tensorboard", help="A folder for curves of losses and validation, e.g. curves/try-1.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors and results, e.g. in a cron job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, e.g. for jq.")]

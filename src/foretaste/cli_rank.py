@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from foretaste.cli_answers import check_ending, print_table
-from foretaste.cli_options import Device, PrecisionOption, Quiet, Seed, Set, Threads, run_of, split_list
+from foretaste.cli_options import Device, PrecisionOption, Quiet, Seed, Set, TensorBoard, Threads, run_of, split_list
 from foretaste.console import Console
 
 __all__ = ["rank_app"]
@@ -46,6 +46,7 @@ def train_command(
     device: Device = "auto",
     threads: Threads = None,
     precision: PrecisionOption = "auto",
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit DCN-v2 on a table of impressions and write it as a bundle; prints its quality on lists held out."""
@@ -61,7 +62,7 @@ def train_command(
         content["tasks"] = {task: (content.get("tasks") or {}).get(task, {}) for task in split_list(tasks)}
     chosen = validated(DCNv2, content, "ranker" if config is None else str(config))
     check_place(out, marker=INDEX)
-    with Console(quiet=quiet) as console:
+    with Console(quiet=quiet, curves=tensorboard) as console:
         run = run_of(console, seed, device, threads, precision)
         labels = None if chosen.tasks is None else list(chosen.tasks)
         given = PlainTable.read(table, tasks=labels, request=request_col, groups=chosen.groups, log=console.log)

@@ -11,6 +11,8 @@ from typing import IO, Self
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from foretaste.curves import Curves
+
 __all__ = ["Console"]
 
 PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
@@ -24,10 +26,15 @@ class _StandardError(RichConsole):
 
 
 class Console:
-    """A log and a progress display for ``Run``. Standard output is left to results."""
+    """A log and a progress display for ``Run``. Standard output is left to results.
 
-    def __init__(self, *, quiet: bool = False, log_file: Path | None = None) -> None:
+    Args:
+        curves: A folder for TensorBoard. None: no curves are written.
+    """
+
+    def __init__(self, *, quiet: bool = False, log_file: Path | None = None, curves: Path | None = None) -> None:
         self.quiet = quiet
+        self._curves = None if curves is None else Curves(curves)
         self._error = _StandardError(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._file: IO[str] | None = None if log_file is None else log_file.open("a", encoding="utf-8")
         self._progress: Progress | None = None
@@ -45,9 +52,13 @@ class Console:
         self._end_progress()
         if self._file is not None:
             self._file.close()
+        if self._curves is not None:
+            self._curves.close()
 
     def log(self, message: str, numbers: dict[str, float] | None = None) -> None:
-        """A line on standard error, and in the log file with its numbers."""
+        """A line on standard error, and in the log file with its numbers, which are drawn as curves too."""
+        if self._curves is not None:
+            self._curves.log(message, numbers)
         if self._file is not None:
             finite = {name: value if math.isfinite(value) else None for name, value in (numbers or {}).items()}
             line = {"time": round(time.time(), 3), "message": message, **({"numbers": finite} if finite else {})}

@@ -99,7 +99,8 @@ def train(
             _judge(row, epoch, validate, mishaps)
             state.epochs_done = epoch + 1
             run.log(_sentence(name, row, plan.epochs), row)
-            if run.checkpoints is not None:
+            last = state.log.stopped_early or epoch + 1 == plan.epochs
+            if run.checkpoints is not None and (last or not (epoch + 1) % plan.checkpoint_every):
                 state.save(run.checkpoints)
     state.restore_best()
     net.eval()

@@ -47,6 +47,8 @@ class TrainPlan(BaseModel):
     """Stop when validation has not improved for so many validations. None: never."""
     validate_every: PositiveInt = 1
     """Epochs between validations."""
+    checkpoint_every: PositiveInt = 1
+    """Epochs between checkpoints; the best weights are in each, and the last epoch has one."""
     checkpoint_activations: bool = False
     """Compute each block of the network once more on the way back instead of remembering what it computed."""
     average: float | None = Field(default=None, gt=0, lt=1)

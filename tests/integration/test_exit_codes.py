@@ -54,7 +54,7 @@ def test_the_list_of_commands_breaks_off_in_no_sentence(foretaste: Call) -> None
 
 
 LOG_COLUMNS = "--user-col --item-col --time-col --kind-col --value-col --session-col --ordered"
-HOW = "--seed --device --threads --precision --compile --quiet"
+HOW = "--seed --device --threads --precision --compile --tensorboard --quiet"
 OPTIONS = {
     "run": f"--models --seeds --max-queries --data-dir --out --set --resume {HOW}",
     "datasets": "--data-dir --json",
@@ -68,7 +68,7 @@ OPTIONS = {
     "compare": "--metrics --json",
     "doctor": "--users --items --events --json",
     "rank train": "--out --config --tasks --validation --request-col --set --seed --device --threads --precision "
-    "--quiet",
+    "--tensorboard --quiet",
     "rank predict": "--out --request-col --device --threads --quiet",
 }
 

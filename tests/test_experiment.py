@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from foretaste import split
 from foretaste.dataset import Dataset
 from foretaste.errors import DataError
-from foretaste.experiment import judged_as, load_data
+from foretaste.experiment import carry_out, judged_as, load_data, prepare
 from foretaste.query import Holdout
-from foretaste.recipe import DataSettings, EvaluationSettings
+from foretaste.recipe import DataSettings, EvaluationSettings, Recipe
 from foretaste.run import Run
 from foretaste.simulate import Shop
+from foretaste.storage import read_json
 from foretaste.validation import ndcg_at_10
 
 SHOP = Shop(users=40, items=64, events=600, categories=4)
@@ -52,3 +54,19 @@ def test_how_many_events_are_left_out_is_said() -> None:
 def test_a_choice_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="No event of simulated is left by"):
         load_data(DataSettings(shop=SHOP, min_value=99), "leave_one_out", None, Run())
+
+
+def test_policies_are_tried_on_the_best_row(tmp_path) -> None:
+    recipe = Recipe(
+        data=DataSettings(shop=SHOP),
+        split={"kind": "leave_one_out"},
+        models={"ease": {}},
+        evaluation={"policies": [{"kind": "mmr"}, {"kind": "calibrated", "column": "category"}]},
+    )
+    prepare(tmp_path / "run")
+    board = carry_out(recipe, tmp_path / "run", Run(device="cpu", threads=1))
+    assert board.policies["row"] == next(each.name for each in board.entries if each.name != "oracle")
+    assert len(board.policies["points"]) == 11
+    assert read_json(tmp_path / "run" / "leaderboard.json")["policies"]["row"] == board.policies["row"]
+    with pytest.raises(ValidationError, match="does not match any of the expected tags"):
+        EvaluationSettings(policies=({"kind": "mrr"},))

@@ -1,6 +1,7 @@
 """Policies: greedy choices equal to their definitions, and rules that hold or say so."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,18 @@ from hypothesis import strategies as st
 
 from foretaste.catalog import Categories, Category, Number, Table
 from foretaste.errors import ConfigError, UnknownName
-from foretaste.evaluation.lists import ItemVectors
+from foretaste.evaluation import Leaderboard, Trial
+from foretaste.evaluation.lists import ItemVectors, item_vectors
+from foretaste.evaluation.report import write_report
+from foretaste.models import EASE
 from foretaste.policies import DPP, MMR, AtMost, Calibrated, MustInclude, Never, OnlyFrom, Policy
+from foretaste.policies.aims import shares_of
+from foretaste.policies.shelf import names_of_items
+from foretaste.policies.tradeoff import STRENGTHS, miscalibration, tradeoff
 from foretaste.query import TopK
 from foretaste.ragged import PAD, Ragged
+from foretaste.simulate import Shop, simulate
+from foretaste.split import leave_one_out
 from foretaste.vocab import Vocab
 
 ITEMS = Vocab(np.arange(100, 112))
@@ -253,3 +262,57 @@ def test_what_is_wanted_twice_stands_there_once():
 def test_nothing_to_choose_from_is_an_empty_list():
     top = chosen(Policy(aim=MMR()), np.empty((2, 0), np.int32), 3, history=Ragged.from_lists([[], []]))
     assert (top.items == PAD).all()
+
+
+def test_how_far_a_list_is_from_the_mix_of_the_history():
+    shares = shares_of(names_of_items(CATALOG, "genre"))
+    history = Ragged.from_lists([[0, 1, 4], [8], [], [5]])
+    items = np.array([[2, 5, 6], [9, 10, PAD], [0, 1, 2], [PAD, PAD, PAD]], np.int32)
+    found = miscalibration(items, history, shares)
+    p, q = np.array([2 / 3, 1 / 3]), np.array([1 / 3, 2 / 3])
+    smooth = 0.99 * q + 0.01 * p
+    assert found[0] == pytest.approx((p * np.log(p / smooth)).sum())
+    assert found[1] == pytest.approx(0.0)
+    assert np.isnan(found[2:]).all()
+
+
+@pytest.fixture(scope="module")
+def tried():
+    world = simulate(Shop(users=120, items=64, events=2400, categories=4))
+    parts = leave_one_out(world.data, target_kinds=["view"])
+    trial = Trial.of(parts.test, train=parts.final, k=(5, 10))
+    model = EASE().fit(parts.final)
+    aims = (MMR(), DPP(), Calibrated(column="category"))
+    vectors = item_vectors(parts.final)
+    return trial, model, tradeoff(model, trial, model.about.catalog, vectors, aims)
+
+
+def test_policies_are_tried_from_weak_to_strong(tried):
+    trial, model, found = tried
+    points = found["points"]
+    assert [(each["aim"], each["strength"]) for each in points] == [
+        (None, 0.0), *((aim, strength) for aim in ("mmr", "dpp", "calibrated") for strength in STRENGTHS),
+    ]  # fmt: skip
+    alone = trial.entry("ease", model)
+    for metric in ("ndcg@10", "diversity@10", "coverage@10", "gini@10"):
+        assert points[0]["metrics"][metric]["mean"] == pytest.approx(alone.metrics[metric].mean)
+    told = {aim: [each["metrics"] for each in points if each["aim"] == aim] for aim in ("mmr", "dpp", "calibrated")}
+    begun = points[0]["metrics"]
+    for aim in ("mmr", "dpp"):
+        assert told[aim][2]["diversity@10"]["mean"] > begun["diversity@10"]["mean"] + 0.03
+    far = [each["miscalibration@10"]["mean"] for each in (begun, *told["calibrated"])]
+    assert far == sorted(far, reverse=True)
+    assert found["calibrated_by"] == "category"
+
+
+def test_the_report_draws_what_policies_cost(tried, tmp_path):
+    trial, model, found = tried
+    board = Leaderboard.of([trial.entry("ease", model)], trial)
+    board = replace(board, policies={"row": "ease", **found})
+    write_report(tmp_path / "report.html", board.to_json(), title="policies")
+    page = (tmp_path / "report.html").read_text()
+    assert "What list policies give and cost" in page
+    for metric in ("diversity@10", "miscalibration@10", "gini@10"):
+        assert f'id="plot-policy-{metric}"' in page
+    write_report(tmp_path / "plain.html", replace(board, policies={}).to_json(), title="none")
+    assert "What list policies" not in (tmp_path / "plain.html").read_text()

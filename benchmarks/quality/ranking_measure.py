@@ -26,7 +26,9 @@ from quality.results import RESULTS
 __all__ = ["measured", "place_of"]
 
 PEERS = {
-    "fuxictr": Peer("fuxictr", ("fuxictr==2.3.10", "torch==2.13.0", "scikit-learn==1.9.1", "pandas==3.0.1", "h5py")),
+    "fuxictr": Peer(
+        "fuxictr", ("fuxictr==2.3.10", "torch==2.13.0", "scikit-learn==1.9.1", "pandas==3.1.1", "h5py==3.16.0")
+    ),
     "lightgbm": Peer("lightgbm", ("lightgbm==4.7.0",)),
 }
 JUDGED = {"auc": auc, "log_loss": log_loss, "calibration_error": calibration_error}

@@ -3,11 +3,11 @@
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,14 @@ from foretaste.bundle import INDEX, load
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError, DataError, TooLarge, TrainingDiverged, UnknownName
 from foretaste.evaluation import Entry, Leaderboard, Trial
+from foretaste.evaluation.checks import ORACLE
+from foretaste.evaluation.lists import item_vectors
 from foretaste.evaluation.ratings import rating_error
 from foretaste.evaluation.report import Example, write_report
 from foretaste.fitting import fit_chosen, means
 from foretaste.memory import forget_peak, machine, peak_memory
 from foretaste.oracle import OracleModel
+from foretaste.policies.tradeoff import tradeoff
 from foretaste.query import Holdout, TopK
 from foretaste.ragged import PAD
 from foretaste.recipe import DataSettings, EvaluationSettings, Recipe
@@ -144,7 +147,8 @@ def carry_out(
     for name, each in settings.items():
         entries.append(work.row(name, each))
         work.publish(entries)
-    return work.publish(entries)
+    board = work.publish(entries)
+    return board if not recipe.evaluation.policies else work.publish(entries, work.policies(board))
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +184,19 @@ class _Work:
                 return Entry(name, settings=settings.model_dump(mode="json"), why_absent=str(error))
         return self.trial.over_seeds(entries)
 
-    def publish(self, entries: Sequence[Entry]) -> Leaderboard:
+    def policies(self, board: Leaderboard) -> dict[str, Any]:
+        """What list policies give and cost the best row that is a model; nothing where there is none."""
+        best = next((each.name for each in board.entries if each.metrics and each.name != ORACLE), None)
+        if best is None:
+            return {}
+        model = load(self.out / "models" / best)
+        aims, train = self.recipe.evaluation.policies, self.split.final
+        return {
+            "row": best,
+            **tradeoff(model, self.trial, model.about.catalog, item_vectors(train), aims, self.run.log),
+        }
+
+    def publish(self, entries: Sequence[Entry], policies: Mapping[str, Any] | None = None) -> Leaderboard:
         """Write the leaderboard and the report as far as they have come."""
         counts = {**self.loaded.data.counts(), "train_events": len(self.split.final)}
         board = Leaderboard.of(
@@ -204,6 +220,7 @@ class _Work:
                 "seeds": self.recipe.evaluation.seeds,
             },
         )
+        board = replace(board, policies=policies or {})
         board.save(self.out)
         self._keep_queries(entries)
         content = read_json(self.out / "leaderboard.json")

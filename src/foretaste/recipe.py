@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from foretaste.errors import ConfigError, UnknownName, nearest
+from foretaste.policies.aims import Aim
 from foretaste.recommender import Settings
 from foretaste.simulate import Shop
 from foretaste.split import SplitSettings
@@ -103,6 +104,8 @@ class EvaluationSettings(BaseModel):
     """Judge by a seeded sample of so many queries. None: all."""
     seeds: PositiveInt = 1
     """Fit each model with so many seeds."""
+    policies: tuple[Aim, ...] = ()
+    """Aims of list policies to try on the best row, at several strengths: what each gives, and what it costs."""
 
 
 class Recipe(BaseModel):

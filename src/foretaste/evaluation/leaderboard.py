@@ -38,6 +38,7 @@ class Leaderboard:
     protocol: Mapping[str, Any]  # JSON: how was split and judged
     leak_report: Mapping[str, Any]  # JSON
     about: Mapping[str, Any] = field(default_factory=dict)  # JSON: what made it, such as command and versions
+    policies: Mapping[str, Any] = field(default_factory=dict)  # JSON: what policies of lists cost and give the best row
 
     @classmethod
     def of(
@@ -105,6 +106,7 @@ class Leaderboard:
             "comparisons": [asdict(each) for each in self.comparisons],
             "checks": [asdict(each) for each in self.checks],
             **({"about": self.about} if self.about else {}),
+            **({"policies": self.policies} if self.policies else {}),
         }
         plain: dict[str, Any] = table.plain(content)
         return plain

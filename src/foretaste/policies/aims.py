@@ -1,7 +1,7 @@
 """What a list is chosen for, place by place: MMR, determinantal point processes, and a person's own mix."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from foretaste.catalog import Table
 from foretaste.evaluation.lists import ItemVectors
 from foretaste.policies.shelf import Shelf, names_of_items
 
-__all__ = ["DPP", "MMR", "Aim", "Calibrated", "Pursuit", "by_relevance"]
+__all__ = ["DPP", "MMR", "Aim", "Calibrated", "Pursuit", "by_relevance", "shares_of"]
 
 LEAST = 1e-10  # volume that a further item may add before it counts as one that is there already
 
@@ -31,6 +31,12 @@ class Pursuit(ABC):
 
 class _Aim(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dial: ClassVar[str] = "diversity"  # the setting that says how much beside relevance counts
+
+    def at(self, strength: float) -> Self:
+        """The same aim, as strong as that: between 0, for relevance alone, and 1."""
+        return self.model_copy(update={self.dial: strength})
 
 
 class MMR(_Aim):
@@ -74,13 +80,14 @@ class Calibrated(_Aim):
         categories; all events of a history count the same.
     """
 
+    dial: ClassVar[str] = "strength"
     kind: Literal["calibrated"] = "calibrated"
     column: str
     """Of categories, such as genres."""
     strength: float = Field(default=0.5, ge=0, le=1)
 
     def pursued(self, shelf: Shelf, catalog: Table, vectors: ItemVectors) -> Pursuit:
-        return _Calibrated(shelf, _shares(names_of_items(catalog, self.column)), self.strength)
+        return _Calibrated(shelf, shares_of(names_of_items(catalog, self.column)), self.strength)
 
 
 Aim = Annotated[MMR | DPP | Calibrated, Field(discriminator="kind")]
@@ -174,7 +181,7 @@ def _likeness(vectors: NDArray[np.float32], candidate: NDArray[np.int64]) -> NDA
     return np.asarray(np.einsum("qd,qcd->qc", chosen, vectors), np.float64)
 
 
-def _shares(names: csr_matrix) -> csr_matrix:
+def shares_of(names: csr_matrix) -> csr_matrix:
     """(items, names) each item's weight, shared among its names."""
     lengths = np.diff(names.indptr)
     return csr_matrix((np.repeat(1 / np.maximum(lengths, 1), lengths), names.indices, names.indptr), shape=names.shape)

@@ -87,6 +87,7 @@ class Board:
     leaks: Mapping[str, Any]
     versions: Mapping[str, Any]
     about: Mapping[str, Any]  # how it came about, versions apart: command, created, machine, seeds ...
+    policies: Mapping[str, Any]  # what policies of lists cost and give one of the rows
 
     @classmethod
     def of(cls, leaderboard: Mapping[str, Any]) -> Self:
@@ -112,6 +113,7 @@ class Board:
             leaderboard.get("leak_report") or NOTHING,
             about.get("versions") or NOTHING,
             {name: value for name, value in about.items() if name != "versions" and value is not None},
+            leaderboard.get("policies") or NOTHING,
         )
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foretaste.evaluation.report.board import Board, Row
+from foretaste.evaluation.report.board import Board, Estimate, Row
 from foretaste.evaluation.report.marks import colour
 from foretaste.evaluation.report.traces import Spec, in_words, label_positions, layout, points, safe, top
 from foretaste.evaluation.report.words import count, decimal, duration
@@ -58,7 +58,7 @@ def figures(board: Board) -> list[Figure]:
     if not board.rows:
         return []
     drawn = (_by_metric(board), _by_coverage(board), _by_time(board), _by_history(board), _by_target(board),
-             _learning(board))  # fmt: skip
+             _policies(board), _learning(board))  # fmt: skip
     return [figure for figure in drawn if figure is not None]
 
 
@@ -202,6 +202,55 @@ def _tick(board: Board, name: str) -> str:
     n = board.slices[name]
     called = safe(name.removeprefix(HISTORY)).replace(" ", "<br>")
     return called if n is None else f"{called}<br>n={count(n)}"
+
+
+def _policies(board: Board) -> Figure | None:
+    """Accuracy against what each policy is for, a line per aim from weak to strong."""
+    told: Sequence[Mapping[str, Any]] = board.policies.get("points") or ()
+    if len(told) < 2:
+        return None
+    cut = next(iter(told[0]["metrics"])).partition("@")[2]
+    aims = {name: Row(name, place) for place, name in enumerate(dict.fromkeys(each["aim"] for each in told[1:]))}
+    panels = []
+    for metric, better in (("diversity", "more"), ("miscalibration", "less"), ("gini", "less")):
+        panel = _against_aim(f"{metric}@{cut}", f"ndcg@{cut}", better, told, aims)
+        if panel is not None:
+            panels.append(panel)
+    of = board.policies.get("calibrated_by")
+    calibrated = f", miscalibration how far its mix of {of} is from that of the history" if of else ""
+    caption = (
+        f"The best {board.policies.get('candidates')} items of {board.policies.get('row')} for each of "
+        f"{count(board.policies.get('queries'))} queries, chosen from by each aim, weak to strong; all lines begin "
+        f"where nothing is aimed at. Diversity is how unlike the items of a list are{calibrated}, and gini how "
+        "unequally places go to the items of the catalogue."
+    )
+    return Figure(
+        "What list policies give and cost", caption, tuple(panels), tuple(aims.values()), wide=len(panels) > 1
+    )
+
+
+def _against_aim(
+    x: str, y: str, better: str, tried: Sequence[Mapping[str, Any]], aims: Mapping[str, Row]
+) -> Panel | None:
+    told = [each for each in tried if all((each["metrics"].get(name) or {}).get("mean") is not None for name in (x, y))]
+    if len(told) < 2 or told[0]["aim"] is not None:
+        return None
+    data, words = [], []
+    for aim, row in aims.items():
+        line = [told[0], *(each for each in told if each["aim"] == aim)]
+        heights = [Estimate(**each["metrics"][y]) for each in line]
+        across = [each["metrics"][x]["mean"] for each in line]
+        hover = [
+            f"strength {each['strength']:g}<br>{x} {decimal(at)}<br>{y} {in_words(of)}"
+            for each, at, of in zip(line, across, heights, strict=True)
+        ]
+        data.append(points(row, across, [of.mean for of in heights], spread=[], along="y", hover=hover, linked=True))
+        gained = f"from {decimal(across[0])} to {decimal(across[-1])}"
+        words.append(f"{aim} {gained}, {y} {decimal(heights[0].mean)} to {decimal(heights[-1].mean)}")
+    axes = layout(x=f"{x} ({better} is better)", y=y)
+    axes["yaxis"] |= {"rangemode": "tozero", "nticks": 6}
+    axes["xaxis"] |= {"nticks": 6}
+    return Panel(f"plot-policy-{x}", {"data": data, "layout": axes}, TALL, f"{y} against {x}: {'; '.join(words)}")
 
 
 def _learning(board: Board) -> Figure | None:

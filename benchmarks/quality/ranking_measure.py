@@ -19,7 +19,7 @@ from foretaste.rank.metrics import auc, calibration_error, grouped_auc, log_loss
 from foretaste.run import Run
 from foretaste.sources import data_folder
 from quality.click_data import Clicks, clicks_of
-from quality.measure import device_called
+from quality.measure import device_called, forget
 from quality.ranking_rows import RankerRow, RankerRows
 from quality.results import RESULTS
 
@@ -49,6 +49,8 @@ def measured(rows: RankerRows, row: str, run: Run, data_dir: Path | None, work: 
         if known["fingerprint"] == rows.fingerprint(row):
             run.log(f"{path} is there already, of the same settings")
             return path
+    if not run.resume:
+        forget(work)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     about = {
@@ -83,6 +85,7 @@ def measured(rows: RankerRows, row: str, run: Run, data_dir: Path | None, work: 
         "validation": _metrics(clicks, "validation", chances["validation"]),
     }
     write_result(path, content)
+    forget(work)
     return path
 
 

@@ -14,7 +14,7 @@ from foretaste.ragged import PAD, Ragged
 from foretaste.rank.examples import Examples
 from foretaste.rank.features import Feature, groups_of
 from foretaste.rank.fields import Fields
-from foretaste.rank.inputs import Inputs, RankBatches
+from foretaste.rank.inputs import Inputs, RankBatches, TableInputs
 from foretaste.rank.reading import as_category
 
 DAY = 86_400_000
@@ -276,3 +276,27 @@ def test_an_empty_column_of_any_kind_is_unknown(column):
     field = next(iter(fields_of(examples, any=[{"column": column}])))
     told = field.read(Table(2, {column: Number(np.full(2, np.nan))}), answering=True)
     assert told[:, -1].tolist() == [1, 1, 1]
+
+
+def test_numbers_that_are_read_together_are_as_read_one_by_one():
+    rng = np.random.default_rng(0)
+    holes = rng.normal(size=40) * 100
+    holes[[0, 3, 9]], holes[5], holes[6] = np.nan, np.inf, 1e300
+    table = Table(
+        40,
+        {
+            "a": Number(holes), "b": Number(rng.integers(0, 9, 40).astype(float)), "c": Number(np.full(40, np.nan)),
+            "d": Number(rng.normal(size=40)), "e": Number(rng.normal(size=40)),
+        },
+    )  # fmt: skip
+    examples = Examples.of_rows(table, np.arange(40), {"click": np.zeros(40, np.int8)})[0]
+    groups = {"g": (Feature(column="a", log=True), Feature(column="b"), Feature(column="c"),
+                    Feature(column="d", pieces=4), Feature(column="e", answered_as=0.5))}  # fmt: skip
+    fields = Fields.of(examples, groups)
+    for answering in (False, True):
+        told = TableInputs.of(fields, "places", examples.places, answering=answering)
+        for width, among in fields.by_width().items():
+            place = list(fields.by_width()).index(width)
+            for number, field in enumerate(among):
+                alone = field.read(examples.places, answering=answering)
+                assert np.array_equal(told.bases[place][:, number].numpy(), alone)

@@ -4,6 +4,7 @@ Its wheel holds layers, losses and the trainer, but not the model zoo. The three
 here as their papers and BARS' settings have them; what trains and judges them is FuxiCTR's own BaseModel.
 
 python fuxictr_ranking.py ORDER.json, which names the codes (.npz), the model, its settings, and where the chances go.
+Without a file the order comes as a line on stdin, and whenever a further line asks it trains an epoch, or answers.
 """
 
 import json
@@ -171,6 +172,33 @@ def features_of(columns: list[str], sizes: list[int], folder: str) -> FeatureMap
     return features
 
 
+MARK = "@answer "
+
+
+def in_turns() -> None:
+    """Train an epoch without validation, or answer for the test part, whenever a line on stdin asks."""
+    order = json.loads(sys.stdin.readline())
+    torch.set_num_threads(order["threads"])
+    data = np.load(order["data"])
+    columns, size = [str(each) for each in data["columns"]], order["settings"]["batch_size"]
+    train = Batches(columns, data["train.codes"], data["train.labels"], size, True)
+    test = Batches(columns, data["test.codes"], data["test.labels"], ANSWERED_TOGETHER, False)
+    seed_everything(0)
+    with tempfile.TemporaryDirectory() as folder:
+        model = MODELS[order["model"]](features_of(columns, data["sizes"].tolist(), folder), order, folder)
+    model._max_gradient_norm, model._eval_steps, model._total_steps, model._stop_training = 10.0, 1 << 60, 0, False
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        if line.strip() == "epoch":
+            model.train_epoch(train)
+            told = {"rows": len(train.codes)}
+        else:
+            model.predict(test)
+            told = {"rows": len(test.codes), "parameters": sum(each.numel() for each in model.parameters())}
+            told["versions"] = {name: version(name) for name in ("fuxictr", "torch", "numpy")}
+        print(MARK + json.dumps({"seconds": time.perf_counter() - begun, **told}), flush=True)
+
+
 def main(path: Path) -> None:
     order = json.loads(path.read_text())
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -212,4 +240,7 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        in_turns()

@@ -251,7 +251,8 @@ class DCNv2Model:
         device = device_of(self._run)
         if next(self.net.parameters()).device != device:
             self._whole().to(device)
-        self.net.eval()
+        if self.net.training:  # it takes longer to say so than to compute the chances of a list
+            self.net.eval()
         parts = [np.empty((0, len(self.tasks)), np.float32)]
         with torch.no_grad():
             for start in range(0, len(inputs), ANSWERED_TOGETHER):

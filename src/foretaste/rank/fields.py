@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self, cast
 
 import numpy as np
@@ -56,6 +57,16 @@ class Field:
     @property
     def kind(self) -> FeatureKind:
         return cast("FeatureKind", self.feature.kind)
+
+    def is_plain_in(self, table: Table) -> bool:
+        """Whether it is a number that is only standardised, so that many such can be read at once."""
+        standard = isinstance(self.reader, BasisReader) and self.reader.kind == "standard"
+        return standard and self.name in table and isinstance(table[self.name], Number)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all examples get the same, whatever they have, when chances are asked for."""
+        return self.feature.answered_as is not None
 
     def read(self, table: Table, *, answering: bool, log: Log = silent) -> NDArray[Any] | Ragged:
         """What a table tells, with a row behind its own in which nothing is known.
@@ -138,6 +149,10 @@ class Fields:
 
     def by_width(self) -> dict[int, list[Field]]:
         """The features that are read by functions, by how many functions."""
+        return self._by_width
+
+    @cached_property
+    def _by_width(self) -> dict[int, list[Field]]:
         found: dict[int, list[Field]] = {}
         for field in self.fields:
             if isinstance(field.reader, BasisReader):

@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foretaste.catalog import Table
+from foretaste.catalog import Number, Table
 from foretaste.nets.rows import rows_taken
 from foretaste.ragged import Ragged, spans
 from foretaste.rank.examples import LEVELS, UNKNOWN, Examples, Level
 from foretaste.rank.fields import Field, Fields
+from foretaste.rank.reading import BasisReader, read_standard
 from foretaste.run import Log, silent
 
 __all__ = ["Inputs", "RankBatch", "RankBatches", "RowsOfNames", "TableInputs"]
@@ -71,7 +72,14 @@ class TableInputs:
         Args:
             answering: Put what features are ``answered_as`` in their places.
         """
-        own = {each.name: each.read(table, answering=answering, log=log) for each in fields if each.level == level}
+        there = [each for each in fields if each.level == level]
+        plain = [each for each in there if each.is_plain_in(table) and not (answering and each.fixed)]
+        own: dict[str, NDArray[Any] | Ragged] = {}
+        if plain:
+            numbers = [cast("Number", table[each.name]) for each in plain]
+            together = read_standard([cast("BasisReader", each.reader) for each in plain], numbers)
+            own = {each.name: together[:, place] for place, each in enumerate(plain)}
+        own |= {each.name: each.read(table, answering=answering, log=log) for each in there if each.name not in own}
 
         def stacked(among: Sequence[Field], width: tuple[int, ...], kind: type) -> Tensor:
             found = [cast("NDArray[np.generic]", own[field.name]) for field in among if field.level == level]

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -165,6 +165,25 @@ class BasisReader:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         kinds = ("standard", "pieces", "cycle", "time", "vector")
         return cls(kinds[int(arrays["kind"][0])], bool(arrays["kind"][1]), arrays["fitted"])
+
+
+def read_standard(readers: Sequence[BasisReader], columns: Sequence[Number]) -> NDArray[np.float32]:
+    """(rows + 1, columns, 2) what each reader makes of its column, all at once; behind them a row of nothing.
+
+    Args:
+        readers: All of kind "standard".
+    """
+    values = np.stack([column.values for column in columns], 1)
+    logged = np.array([reader.log for reader in readers])
+    if logged.any():
+        values = np.where(logged, _logged(values, True), values)
+    mean, deviation = np.stack([reader.fitted for reader in readers]).T
+    known = _known(values)
+    found = np.empty((len(values) + 1, len(readers), 2), np.float32)
+    found[:-1, :, 0] = np.where(known, np.clip((np.where(known, values, 0.0) - mean) / deviation, -FAR, FAR), 0.0)
+    found[:-1, :, 1] = ~known
+    found[-1] = (0, 1)
+    return found
 
 
 def as_category(column: Column) -> Category | None:

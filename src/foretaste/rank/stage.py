@@ -98,17 +98,25 @@ class Stage:
         """
         query, item = pool.flat()
         there = pool.items != PAD
-        places = {**pool.features(), **pair_features(queries, query, item, self.catalog).columns}
-        if self.times is not None:
-            now = np.full(len(query), NO_TIME) if queries.now is None else queries.now[query]
-            places |= self.times.features(item, now).columns
-        if self.follows is not None:
-            places |= self.follows.features(queries, query, item).columns
+        places = {**pool.features(), **self.of_pairs(queries, query, item).columns}
         if position is not None:
             places[POSITION] = Number(position[there].astype(np.float64))
         told = {task: label[there] for task, label in (labels or {}).items()}
-        requests = request_features(queries, self.kinds, self.catalog)
-        return Examples(query, requests, item, self.items, Table(len(query), places), told)
+        return Examples(query, self.of_queries(queries), item, self.items, Table(len(query), places), told)
+
+    def of_queries(self, queries: Queries) -> Table:
+        """What the log tells of those who ask: one row per query."""
+        return request_features(queries, self.kinds, self.catalog)
+
+    def of_pairs(self, queries: Queries, query: NDArray[np.int64], item: NDArray[np.int64]) -> Table:
+        """What the log tells of an item at the moment of a query, and of both together: one row per pair."""
+        columns = dict(pair_features(queries, query, item, self.catalog).columns)
+        if self.times is not None:
+            now = np.full(len(query), NO_TIME) if queries.now is None else queries.now[query]
+            columns |= self.times.features(item, now).columns
+        if self.follows is not None:
+            columns |= self.follows.features(queries, query, item).columns
+        return Table(len(query), columns)
 
 
 def among(items: NDArray[np.int32], targets: Ragged) -> NDArray[np.bool_]:

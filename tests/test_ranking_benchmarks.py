@@ -132,3 +132,28 @@ def test_ratings_are_split_by_time(published):
     assert 0.65 < len(clicks.parts["train"]) / 100_000 < 0.75
     assert clicks.columns[:2] == ("user", "item")
     assert (clicks.parts["train"].codes > 0).all()
+
+
+def test_the_page_tells_what_is_fast_and_what_is_not():
+    about = {
+        "command": "python benchmarks/ranking_speed.py", "date": "2026-11-23T00:00:00", "threads": 1,
+        "machine": {"cpu": "a processor"}, "versions": {"torch": "2", "numpy": "2", "commit": "abcdef0123"},
+    }  # fmt: skip
+    told = {"median": 100.0, "min": 90.0, "max": 110.0}
+    ratio = {"median": 2.5, "min": 2.0, "max": 3.0}
+    cases = {
+        "frappe": {
+            **about, **{key: {"foretaste": told, "fuxictr": told} for key in ("training", "answering")},
+            "training_ratio": ratio, "answering_ratio": ratio, "reach": {"training": 2.0, "answering": 5.0},
+        },
+        "candidates": {**about, "milliseconds": told, "candidates": 500, "queries": 60, "reach": 5.0},
+        "features": {**about, "seconds": {"10": ratio, "40": ratio}, "growth": 1.3,
+                     "reach": {"seconds": 60.0, "growth": 1.1}},
+    }  # fmt: skip
+    page = ranking_page.speed({"protocol": ["How."], "cases": cases})
+    assert "| training | 100 (90, 110) | 100 (90, 110) | 2.50 (2.00, 3.00) | 2, reached |" in page
+    assert "| answering | 100 (90, 110) | 100 (90, 110) | 2.50 (2.00, 3.00) | 5, missed |" in page
+    assert "500 candidates take 100.0 ms" in page and "5 ms, missed" in page
+    assert "60 s, reached" in page and "1.1, missed" in page
+    cases["frappe"] |= {"training": {"foretaste": told}, "training_ratio": None}
+    assert "| training | 100 (90, 110) | – | – | 2 |" in ranking_page.speed({"protocol": [], "cases": cases})

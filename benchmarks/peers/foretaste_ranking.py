@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from foretaste_sequences import answer
-from quality.click_data import clicks_of
 
 from foretaste.rank.dcnv2 import DCNv2
 from foretaste.run import Run
 from foretaste.train import precision_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the scripts there import each other by name
+from quality.click_data import clicks_of
 
 REPEATED = 3  # of what is timed bare the median counts
 

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from scipy.stats import ttest_ind
@@ -24,6 +24,7 @@ which draw weights and batches; the rows stay the same. Differences between rows
 seeds. FuxiCTR's models are put together of the layers in its wheel, in the settings of the BARS leaderboard, and
 trained by its own trainer. Grouped AUC is within each person's rows, weighted by how many they are.
 """
+SPEED = RESULTS / "ranking_speed.json"
 COLUMNS = (
     *("ranker", "seeds", "AUC", "sd", "log loss", "grouped AUC", "calibration error", "validation", "best epoch"),
     *("fit min", "train rows/s", "parameters", "measured on", "code"),
@@ -33,7 +34,71 @@ COLUMNS = (
 def content() -> str:
     names = sorted(path.stem for path in (ROWS / "ranking").glob("*.yaml"))
     parts = [section(rows, _results(rows)) for rows in map(read_rows, names)]
+    if SPEED.exists():
+        parts.append(speed(json.loads(SPEED.read_text(encoding="utf-8"))))
     return "\n".join([HEAD, *parts])
+
+
+def speed(content: Mapping[str, Any]) -> str:
+    """What ranking_speed.py measured, case by case."""
+    lines = ["## Speed", "", *(f"- {each}" for each in content["protocol"])]
+    for name, case in content["cases"].items():
+        machine = f"{case['machine']['cpu']}, threads {case['threads']}"
+        versions = ", ".join(f"{library} {case['versions'][library]}" for library in ("torch", "numpy"))
+        lines += [
+            "",
+            f"### {name}",
+            "",
+            f"`{case['command']}`, {case['date'][:10]}, {machine}; {versions}, {code_of(case)}.",
+            "",
+        ]
+        lines += _SPEED[name](case)
+    return "\n".join([*lines, ""])
+
+
+def _beside(case: Mapping[str, Any]) -> Iterator[str]:
+    yield "| rows/s (median; least, most) | foretaste | fuxictr | ratio (least, most) | to reach |"
+    yield "|---|---|---|---|---|"
+    for what, goal in case["reach"].items():
+        cells = [f"{each['median']:,.0f} ({each['min']:,.0f}, {each['max']:,.0f})" for each in case[what].values()]
+        ratio = case[f"{what}_ratio"]
+        told = "–" if ratio is None else f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
+        verdict = "" if ratio is None else ", reached" if ratio["median"] >= goal else ", missed"
+        yield f"| {what} | {' | '.join(cells + ['–'] * (2 - len(cells)))} | {told} | {goal:g}{verdict} |"
+
+
+def _candidates(case: Mapping[str, Any]) -> Iterator[str]:
+    took, goal = case["milliseconds"], case["reach"]
+    verdict = "reached" if took["median"] <= goal else "missed"
+    yield (
+        f"{case['candidates']} candidates take {took['median']:.1f} ms ({took['min']:.1f} to {took['max']:.1f} over "
+        f"{case['queries']} queries); to reach: {goal:g} ms, {verdict}."
+    )
+
+
+def _features(case: Mapping[str, Any]) -> Iterator[str]:
+    yield "| pairs | seconds (median; least, most) |"
+    yield "|---|---|"
+    for pairs, took in case["seconds"].items():
+        yield f"| {int(pairs):,} | {took['median']:.2f} ({took['min']:.2f}, {took['max']:.2f}) |"
+    goal, most = case["reach"], list(case["seconds"].values())[-1]["median"]
+    yield ""
+    yield (
+        f"The most pairs take {most:.1f} s; to reach: {goal['seconds']:g} s, {_verdict(most, goal['seconds'])}. Per "
+        f"pair they take {case['growth']:.2f} times as long as the fewest; to reach: {goal['growth']:g}, "
+        f"{_verdict(case['growth'], goal['growth'])}."
+    )
+
+
+def _verdict(value: float, most: float) -> str:
+    return "reached" if value <= most else "missed"
+
+
+_SPEED: Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+    "frappe": _beside,
+    "candidates": _candidates,
+    "features": _features,
+}
 
 
 def _results(rows: RankerRows) -> Found:

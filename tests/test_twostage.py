@@ -10,11 +10,11 @@ from foretaste.catalog import NO_TIME, Catalog, Categories, Category, Number, Ta
 from foretaste.dataset import Dataset, EventKinds, Impressions
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.models import EASE, ItemKNN, Popular, TwoStage
-from foretaste.models.twostage import EXAMPLES
 from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.examples import Examples
 from foretaste.rank.follows import Follows
+from foretaste.rank.gathering import EXAMPLES
 from foretaste.rank.inputs import TableInputs
 from foretaste.rank.item_times import ItemTimes
 from foretaste.rank.later import later_slice
@@ -580,9 +580,9 @@ def test_a_refit_hides_what_the_protocol_hides(halves, monkeypatch):
     settings = TwoStage(sources={"itemknn": {}}, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}})
     asked = []
 
-    def pool(self, queries, hidden, offered):
+    def pool(self, queries, hidden, offered=None, given=None):
         asked.append((queries, hidden))
-        return pooled(self.sources, queries, self.sizes, hidden, offered)
+        return pooled(self.sources, queries, self.sizes, hidden, offered, given)
 
     monkeypatch.setattr("foretaste.rank.stage.Stage.pool", pool)
     settings.fit(train, run=RUN)

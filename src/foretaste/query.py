@@ -66,14 +66,33 @@ class Queries:
             latest = int(data.time.max()) if len(data) else 0
             last = data.offsets[1:][users] - 1
             now = np.where(history.lengths > 0, data.time[last.clip(0)] if len(data) else latest, latest)
+        return cls.at_places(data, users, history, places, now)
+
+    @classmethod
+    def at_places(
+        cls,
+        data: Dataset,
+        user: NDArray[np.integer],
+        history: Ragged,
+        places: NDArray[Any],
+        now: NDArray[np.int64] | None,
+    ) -> "Queries":
+        """Queries whose histories stand at given places of a log, with all that stands beside their events.
+
+        Args:
+            user: (queries,) PAD = a stranger.
+            history: (queries) the items at these places.
+            places: Rows of the log, or a mask of them, one history after the other.
+            now: (queries,) the moments of asking, milliseconds; None: not known.
+        """
         return cls(
             history,
             times=None if data.time is None else data.time[places],
             kinds=None if data.kind is None else data.kind[places],
             values=None if data.value is None else data.value[places],
             session_start=None if data.session is None else session_start(history, data.session[places]),
-            user=users.astype(np.int32),
-            user_features=None if data.catalog is None else data.catalog.users.take(users),
+            user=user.astype(np.int32),
+            user_features=None if data.catalog is None else data.catalog.users.take(user),
             now=now,
         )
 
@@ -94,18 +113,9 @@ class Queries:
         span = int(times.max()) - first + 2 if len(data) else 1
         keys = data.user * np.int64(span) + (times - first)
         before = np.searchsorted(keys, user * np.int64(span) + np.clip(moment - first, 0, span - 1))
-        places = spans(begin, np.where(known, before - begin, 0))
-        history = Ragged.from_lengths(data.item[places], np.where(known, before - begin, 0))
-        return cls(
-            history,
-            times=times[places],
-            kinds=None if data.kind is None else data.kind[places],
-            values=None if data.value is None else data.value[places],
-            session_start=None if data.session is None else session_start(history, data.session[places]),
-            user=user.astype(np.int32),
-            user_features=None if data.catalog is None else data.catalog.users.take(user),
-            now=moment,
-        )
+        lengths = np.where(known, before - begin, 0)
+        places = spans(begin, lengths)
+        return cls.at_places(data, user, Ragged.from_lengths(data.item[places], lengths), places, moment)
 
     def __len__(self) -> int:
         return len(self.history)

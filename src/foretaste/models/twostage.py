@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -10,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from foretaste.catalog import Table
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
+from foretaste.errors import ConfigError, MissingData, UnknownName
 from foretaste.evaluation.lists import ItemVectors, item_vectors
 from foretaste.fallback import fill_by_popularity
 from foretaste.models.parts import Parts, folder_of_part, needs_of
@@ -20,13 +20,12 @@ from foretaste.policies import FittedPolicy, Policy
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
-from foretaste.rank.examples import UNKNOWN, Examples
+from foretaste.rank.examples import Examples
 from foretaste.rank.fields import Fields
-from foretaste.rank.follows import Follows
-from foretaste.rank.item_times import ItemTimes
-from foretaste.rank.later import Asked, Later, Shown, kinds_of, later_slice
+from foretaste.rank.gathering import EXAMPLES, TOGETHER, Gathering, parts_of
+from foretaste.rank.later import Asked, ExampleKind, Later, kinds_of, later_slice
 from foretaste.rank.pool import Pool
-from foretaste.rank.stage import Stage, among, drawn
+from foretaste.rank.stage import Stage
 from foretaste.rank.tasks import Task
 from foretaste.recommender import CHUNK_BYTES, FALLBACK, About, Answer, Model, Settings, hidden_of
 from foretaste.run import Log, Run, silent
@@ -38,7 +37,6 @@ __all__ = ["TwoStage", "TwoStageModel"]
 
 HELD_OUT = 0.1  # of the lists, by which the ranker's epochs are chosen
 ASKED = 2000  # queries at most, on which the weights of tasks are tried
-TOGETHER = 512  # queries whose candidates are held at once
 SPARE = 5  # candidates for each place of a list that a policy chooses
 PAIR_BYTES = 400  # of a candidate that is learned from, with all that is known of it
 # There are few lists of which something came, and much that is said of each candidate: small, and held back.
@@ -55,14 +53,6 @@ RANKER = DCNv2(
     batch_size=2048,
     plan=TrainPlan(epochs=20, lr=1e-3, weight_decay=0.05, average=0.99, patience=3),
 )
-
-
-ExampleKind = Literal["shown", "candidates", "both"]
-EXAMPLES = {
-    "shown": "lists that were shown",
-    "candidates": "candidates",
-    "both": "candidates and lists that were shown",
-}
 
 
 class TwoStage(Settings):
@@ -127,32 +117,24 @@ class TwoStage(Settings):
                 raise UnknownName("task that weighs", task, sorted(tasks))
         final = self._fitted_sources(self.sources, train, validation, run, "all")
         settled = {label: each.settings_to_refit() for label, each in final.items()}
-        ordered = train.time is not None or train.ordered
-        asks = self.asked or ("events" if ordered and not isinstance(self.slice, str) else "users")
+        by_events = Needs.ORDER in train.has and not isinstance(self.slice, str)
+        asks = self.asked or ("events" if by_events else "users")
         later = later_slice(train, self.slice, run, asks, self.lists)
         early = self._fitted_sources(settled, later.early, None, run, "early")
         asked = self if validation is None else self._asked_like(validation)
-        stage = Stage.of(early, self.sizes, later.early, later.known)
-        final_stage, vectors = Stage.of(final, self.sizes, train), item_vectors(train) if self.policy else None
+        gathering = asked._gathering(Stage.of(early, self.sizes, later.early, later.known), later, run)
+        stage, vectors = Stage.of(final, self.sizes, train), item_vectors(train) if self.policy else None
         tried = []
         for kind in self._kinds_of_examples(later, validation):
-            examples = asked._examples(stage, later, kind, run)
-            if any(task not in examples.labels for task in self.weights or {}):
-                continue
-            ranker = self._fitted_ranker(examples, run)
+            ranker = self._fitted_ranker(gathering.examples(kind), run)
             weights = self.weights or {name: task.weight for name, task in ranker.tasks.items()}
-            settled_too = asked.model_copy(update={"examples": kind})
-            model = TwoStageModel(settled_too, final_stage, ranker, weights, vectors, About.of(train))
+            settings = asked.model_copy(update={"examples": kind})
+            model = TwoStageModel(settings, stage, ranker, weights, vectors, About.of(train))
             model.training = {"ranker": ranker.training}
             if validation is not None and len(validation):
                 _weigh(model, validation, self.weights is None)
                 run.log(f"twostage: from {EXAMPLES[kind]} validation has {model.training['best_score']:.4f}")
             tried.append(model)
-        if not tried:
-            raise ConfigError(
-                f"twostage: weights names {', '.join(self.weights or {})}; from examples {self.examples!r} of this log "
-                "not all of these can be learned."
-            )
         model = max(tried, key=lambda each: each.training.get("best_score", 0.0))
         model._log = run.log
         told = ", ".join(f"{task} {weight:.2f}" for task, weight in model.weights.items())
@@ -165,6 +147,7 @@ class TwoStage(Settings):
 
         Raises:
             MissingData: The log tells of no lists that were shown, and they are asked for.
+            ConfigError: No ranker would have all the tasks that weigh.
         """
         if later.shown is None:
             if self.examples in ("shown", "both"):
@@ -173,9 +156,22 @@ class TwoStage(Settings):
                     "impressions, a longer slice, or examples: candidates."
                 )
             return ("candidates",)
+        judged = validation is not None and len(validation) > 0
+        wanted: tuple[ExampleKind, ...] = ("candidates", "both", "shown") if judged else ("both",)
         if self.examples is not None:
-            return (self.examples,)
-        return ("both",) if validation is None or not len(validation) else ("candidates", "both", "shown")
+            wanted = (self.examples,)
+        found = tuple(kind for kind in wanted if set(self.weights or {}) <= later.tasks(kind))
+        if not found:
+            raise ConfigError(
+                f"twostage: weights names {', '.join(self.weights or {})}; from examples {self.examples!r} of this log "
+                "not all of these can be learned."
+            )
+        return found
+
+    def _gathering(self, early: Stage, later: Later, run: Run) -> Gathering:
+        hides_seen, kinds = self.filter_seen is not False, self.exclude_kinds or ()
+        hidden = partial(hidden_of, kinds=early.kinds, filter_seen=hides_seen, exclude_kinds=kinds)
+        return Gathering(early, later, hidden, self.passed_over, self.lists, run)
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         fits = [each.memory_needed(counts) for each in self.sources.values()]
@@ -187,11 +183,6 @@ class TwoStage(Settings):
         """The same settings, hiding of a history what the protocol hides; a later fit without validation does too."""
         hides = {"filter_seen": validation.filter_seen, "exclude_kinds": validation.exclude_kinds}
         return self.model_copy(update={name: told for name, told in hides.items() if getattr(self, name) is None})
-
-    @property
-    def hides_seen(self) -> bool:
-        """Whether what is in a history is no candidate."""
-        return self.filter_seen is not False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -208,67 +199,6 @@ class TwoStage(Settings):
             run.log(f"twostage: fitting {label} on {'all of train' if stage == 'all' else 'what came before'}")
             found[label] = each.fit(data, validation, replace(run, checkpoints=folder_of_part(f"{stage}-{label}", run)))
         return found
-
-    def _examples(self, stage: Stage, later: Later, kind: ExampleKind, run: Run) -> Examples:
-        """What the ranker learns from.
-
-        Raises:
-            DataError: Nobody met a candidate.
-        """
-        parts = []
-        if kind != "shown":
-            parts.append(self._of_candidates(stage, later, run, positions=kind == "both"))
-        if kind != "candidates" and later.shown is not None:
-            parts.append(self._of_shown(stage, later.shown, run))
-        return Examples.together(parts)
-
-    def _of_shown(self, stage: Stage, shown: Shown, run: Run) -> Examples:
-        """Each item that was shown and may be shown again, with what came of it and where it stood."""
-        rows = np.sort(run.rng("twostage", "shown").permutation(len(shown))[: self.lists])
-        parts = []
-        for some in np.array_split(rows, max(1, -(-len(rows) // TOGETHER))):
-            own = shown.take(some)
-            hidden = hidden_of(own.queries, stage.kinds, self.hides_seen, self.exclude_kinds or ())
-            own = own.without(hidden)
-            pool = stage.pool(own.queries, hidden, given=own.items)
-            labels = {task: own.items.with_values(label).padded(fill=UNKNOWN) for task, label in own.labels.items()}
-            parts.append(stage.examples(own.queries, pool, labels, own.items.with_values(own.position).padded()))
-        examples = Examples.together(parts)
-        told = ", ".join(f"{int((label == 1).sum()):,} {task}" for task, label in examples.labels.items())
-        run.log(f"twostage: the ranker learns from {len(rows):,} lists that were shown ({told})")
-        return examples
-
-    def _of_candidates(self, stage: Stage, later: Later, run: Run, positions: bool) -> Examples:
-        """The candidates of those who came later, with what came of each; lists of which nothing came are left out.
-
-        Args:
-            positions: Say that all stood in the first place, as others say where they stood.
-        """
-        rng, asked = run.rng("twostage", "examples"), np.arange(len(later.queries))
-        kept, pools = [np.empty(0, np.int64)], []
-        for rows in np.array_split(asked, max(1, -(-len(asked) // TOGETHER))):
-            queries = later.queries.take(rows)
-            pool = stage.pool(queries, hidden_of(queries, stage.kinds, self.hides_seen, self.exclude_kinds or ()), None)
-            positive = np.any([among(pool.items, targets.take(rows)) for targets in later.came.values()], axis=0)
-            lists = np.flatnonzero(positive.any(1))
-            chosen = drawn(pool.items, positive, self.passed_over, rng)
-            kept.append(rows[lists])
-            pools.append(pool.take(lists).only(chosen[lists]))
-        rows, pool = np.concatenate(kept), Pool.together(pools)
-        if not len(rows):
-            raise DataError(
-                f"twostage: of {len(asked):,} who came back in the later slice nobody met a candidate of "
-                f"{', '.join(self.sources)}. Raise candidates, or slice."
-            )
-        labels = {kind: among(pool.items, came.take(rows)).astype(np.int8) for kind, came in later.came.items()}
-        first = np.zeros(pool.items.shape, np.int64) if positions else None
-        examples = stage.examples(later.queries.take(rows), pool, labels, first)
-        told = ", ".join(f"{int((label == 1).sum()):,} {kind}" for kind, label in examples.labels.items())
-        run.log(
-            f"twostage: the ranker learns from {len(examples.requests):,} of {len(asked):,} lists, those of which "
-            f"something came ({told}); the slice is {later.words}. What nothing came of is taken for passed over"
-        )
-        return examples
 
     def _fitted_ranker(self, examples: Examples, run: Run) -> DCNv2Model:
         """The ranker; its epochs are chosen on lists held out, then it learns from all."""
@@ -287,20 +217,13 @@ class TwoStage(Settings):
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "TwoStageModel":
         told = json.loads(state["told"].tobytes().decode())
         sources = {label: each.restore(about, part(state, f"source.{label}")) for label, each in self.sources.items()}
-        statistics = Table.from_arrays(told["statistics"], part(state, "statistics"))
         fields = Fields.from_arrays(told["fields"], part(state, "fields"))
         ranker = DCNv2Model(self.ranker, fields, {name: Task(**task) for name, task in told["tasks"].items()}, Run())
         ranker.load_state({name: torch.from_numpy(each) for name, each in part(state, "ranker").items()})
         vectors = None
         if told["vectors"] is not None:
             vectors = ItemVectors(state["vectors.values"], state["vectors.known"], told["vectors"])
-        times = None
-        if "times.values" in state:
-            times = ItemTimes(Ragged(state["times.values"], state["times.offsets"]))
-        follows = None
-        if "follows.keys" in state:
-            follows = Follows.from_arrays(len(about.items), part(state, "follows"))
-        stage = Stage.restored(sources, self.sizes, statistics, about.catalog, about.kinds, times, follows)
+        stage = Stage.restored(sources, self.sizes, about, told["stage"], part(state, "stage"))
         return TwoStageModel(self, stage, ranker, told["weights"], vectors, about)
 
 
@@ -335,7 +258,7 @@ class TwoStageModel(Model):
 
     def state(self) -> dict[str, NDArray[Any]]:
         told = {
-            "statistics": self.stage.statistics.schema(),
+            "stage": self.stage.schema(),
             "fields": self.ranker.fields.schema(),
             "tasks": {name: task.model_dump(mode="json") for name, task in self.ranker.tasks.items()},
             "weights": self.weights,
@@ -344,11 +267,7 @@ class TwoStageModel(Model):
         state: dict[str, NDArray[Any]] = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8).copy()}
         for label, each in self.stage.sources.items():
             state |= prefixed(f"source.{label}", each.state())
-        state |= prefixed("statistics", self.stage.statistics.arrays())
-        if self.stage.times is not None:
-            state |= {"times.values": self.stage.times.times.values, "times.offsets": self.stage.times.times.offsets}
-        if self.stage.follows is not None:
-            state |= prefixed("follows", self.stage.follows.arrays())
+        state |= prefixed("stage", self.stage.arrays())
         state |= prefixed("fields", self.ranker.fields.arrays())
         state |= prefixed("ranker", self.ranker.state())
         if self.vectors is not None:
@@ -389,7 +308,7 @@ class TwoStageModel(Model):
     def _answered(self, queries: Queries, k: int, hidden: Ragged | None, offered: NDArray[np.bool_] | None) -> Answer:
         found = np.full((len(queries), k), PAD, np.int32)
         scores, source = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), PAD, np.int8)
-        for rows in np.array_split(np.arange(len(queries)), max(1, -(-len(queries) // TOGETHER))):
+        for rows in parts_of(np.arange(len(queries))):
             own = None if hidden is None else hidden.take(rows)
             found[rows], scores[rows], source[rows] = self._listed(queries.take(rows), k, own, offered)
         return found, scores, source

@@ -1,5 +1,6 @@
 """Which item came right after which, counted over a log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.catalog import Number, Table
-from foretaste.dataset import Dataset
+from foretaste.dataset import Dataset, Needs
 from foretaste.query import Queries
 from foretaste.ragged import PAD, Ragged
 
@@ -27,7 +28,7 @@ class Follows:
     @classmethod
     def of(cls, data: Dataset) -> Self | None:
         """Those of a log; None where nobody's events have an order."""
-        if data.time is None and not data.ordered:
+        if Needs.ORDER not in data.has:
             return None
         begins = np.diff(data.user) != 0
         if data.session is not None:
@@ -39,7 +40,7 @@ class Follows:
         return cls(len(data.items), *np.unique(keys, return_counts=True))
 
     @classmethod
-    def from_arrays(cls, items: int, arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, items: int, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Those whose ``arrays()`` these are."""
         return cls(items, arrays["keys"], arrays["counts"])
 

@@ -1,8 +1,9 @@
 """When each item was met, to tell of any moment what was so before it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,14 @@ class ItemTimes:
             return None
         order = np.argsort(data.time, kind="stable")
         return cls(Ragged.from_rows(data.item[order], data.time[order], len(data.items)))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Those whose ``arrays()`` these are."""
+        return cls(Ragged(arrays["values"], arrays["offsets"]))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"values": self.times.values, "offsets": self.times.offsets}
 
     def features(self, item: NDArray[np.int64], moment: NDArray[np.int64]) -> Table:
         """How often items were met in the day, the week and the 30 days before a moment, and how long ago first.

@@ -14,10 +14,11 @@ from foretaste.ragged import PAD, Ragged
 from foretaste.run import Run
 from foretaste.split.parts import part_of_rows, part_of_users
 
-__all__ = ["Asked", "Later", "Shown", "SliceRule", "kinds_of", "later_slice"]
+__all__ = ["Asked", "ExampleKind", "Later", "Shown", "SliceRule", "kinds_of", "later_slice"]
 
 SliceRule = float | Literal["last", "last_item"]
 Asked = Literal["users", "events"]
+ExampleKind = Literal["shown", "candidates", "both"]
 
 DAY = 86_400_000
 ANY = "next"  # the task of a log without kinds
@@ -33,6 +34,11 @@ class Later:
     words: str  # how the slice was cut
     known: Dataset  # the early log and all after the cut; what was taken out is in neither
     shown: "Shown | None" = None  # lists shown after the cut; None where the log tells of none
+
+    def tasks(self, kind: ExampleKind) -> set[str]:
+        """Whose labels the examples of a kind have."""
+        of_shown = set() if self.shown is None else set(self.shown.labels)
+        return {"candidates": set(self.came), "shown": of_shown, "both": of_shown | set(self.came)}[kind]
 
 
 @dataclass(frozen=True, eq=False)

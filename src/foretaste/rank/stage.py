@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from foretaste.rank.follows import Follows
 from foretaste.rank.item_times import ItemTimes
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, pooled
-from foretaste.recommender import Model
+from foretaste.recommender import About, Model
+from foretaste.storage import part, prefixed
 
 __all__ = ["Stage", "among", "drawn"]
 
@@ -48,22 +49,50 @@ class Stage:
             known: What is known of items at the moment of asking, where that is more than ``seen``.
         """
         catalog = Table(len(seen.items)) if seen.catalog is None else seen.catalog.items
-        times = ItemTimes.of(seen if known is None else known)
-        return cls.restored(sources, sizes, item_statistics(seen), catalog, seen.kinds, times, Follows.of(seen))
+        statistics, times = item_statistics(seen), ItemTimes.of(seen if known is None else known)
+        items = item_features(statistics, catalog)
+        return cls(sources, sizes, statistics, catalog, items, seen.kinds, times, Follows.of(seen))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What was known, without the sources and the catalogue; with ``schema()`` it can be restored."""
+        found = prefixed("statistics", self.statistics.arrays())
+        if self.times is not None:
+            found |= prefixed("times", self.times.arrays())
+        if self.follows is not None:
+            found |= prefixed("follows", self.follows.arrays())
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        return self.statistics.schema()
 
     @classmethod
     def restored(
         cls,
         sources: Mapping[str, Model],
         sizes: Mapping[str, int],
-        statistics: Table,
-        catalog: Table,
-        kinds: EventKinds,
-        times: ItemTimes | None,
-        follows: Follows | None,
+        about: About,
+        schema: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
     ) -> Self:
-        """The stage whose statistics these are."""
-        return cls(sources, sizes, statistics, catalog, item_features(statistics, catalog), kinds, times, follows)
+        """The stage whose ``schema()`` and ``arrays()`` these are.
+
+        Args:
+            sources: As they were restored.
+            about: What they know of the data.
+        """
+        statistics = Table.from_arrays(schema, part(arrays, "statistics"))
+        items = item_features(statistics, about.catalog)
+        times, follows = part(arrays, "times"), part(arrays, "follows")
+        return cls(
+            sources,
+            sizes,
+            statistics,
+            about.catalog,
+            items,
+            about.kinds,
+            ItemTimes.from_arrays(times) if times else None,
+            Follows.from_arrays(len(about.items), follows) if follows else None,
+        )
 
     def with_histories(self, histories: Histories | None) -> "Stage":
         """The same; its sources number users as these histories do."""

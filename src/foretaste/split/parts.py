@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from foretaste.dataset import Dataset, Impressions, Needs
 from foretaste.errors import DataError, TooLarge, UnknownName
-from foretaste.query import Holdout, Queries, session_start
+from foretaste.query import Holdout, Queries
 from foretaste.ragged import PAD, Ragged, spans
 from foretaste.split.leaks import LeakReport, leak_report
 from foretaste.split.slices import slices
@@ -245,22 +245,12 @@ def _queries_at(
     data: Dataset, user: NDArray[np.integer], history: Ragged, places: NDArray[Any], empty_now: int
 ) -> Queries:
     """Queries whose histories stand at the given places (rows or a mask) of the log."""
-    times = None if data.time is None else data.time[places]
     now = None
-    if times is not None:
+    if data.time is not None:
         now = np.full(len(history), empty_now, np.int64)
         filled = history.lengths > 0
-        now[filled] = times[history.offsets[1:][filled] - 1]
-    return Queries(
-        history,
-        times=times,
-        kinds=None if data.kind is None else data.kind[places],
-        values=None if data.value is None else data.value[places],
-        session_start=None if data.session is None else session_start(history, data.session[places]),
-        user=user.astype(np.int32),
-        user_features=None if data.catalog is None else data.catalog.users.take(user),
-        now=now,
-    )
+        now[filled] = data.time[places][history.offsets[1:][filled] - 1]
+    return Queries.at_places(data, user, history, places, now)
 
 
 def _part(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from foretaste_sequences import answer
+from foretaste_sequences import answer, on_request
 
 from foretaste.rank.dcnv2 import DCNv2
 from foretaste.run import Run
@@ -34,17 +34,8 @@ class Side:
 
     def epoch(self) -> None:
         """Fit, and answer after each epoch; the next begins when it is asked for."""
-        done = 0
-
-        def log(message: str, numbers: dict[str, float] | None = None) -> None:
-            nonlocal done
-            if numbers is None or "events_per_second" not in numbers:
-                return
-            done += 1
-            answer(seconds=numbers["seconds"], rows=len(self.parts["train"]))
-            if done < self.epochs:
-                sys.stdin.readline()
-
+        rows = len(self.parts["train"])
+        log = on_request(self.epochs, lambda numbers: {"seconds": numbers["seconds"], "rows": rows})
         run = Run(device="cpu", threads=self.run.threads, precision=self.run.precision, log=log)
         self.model = self.settings.fit(self.parts["train"], run=run)
 

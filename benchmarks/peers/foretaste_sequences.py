@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +21,7 @@ from foretaste.query import Holdout, Queries
 from foretaste.ragged import Ragged
 from foretaste.recipe import validated
 from foretaste.recommender import About, Model
-from foretaste.run import Run
+from foretaste.run import Log, Run
 from foretaste.sequential import MOST_TOKENS, SequenceSettings
 from foretaste.train import precision_of
 from foretaste.vocab import Vocab
@@ -51,18 +52,12 @@ class Side:
 
     def epoch(self) -> None:
         """Fit, and answer after each epoch; the next begins when it is asked for."""
-        done = 0
 
-        def log(message: str, numbers: dict[str, float] | None = None) -> None:
-            nonlocal done
-            if numbers is None or "events_per_second" not in numbers:
-                return
-            done += 1
-            answer(seconds=numbers["seconds"], events=round(numbers["events_per_second"] * numbers["seconds"]))
-            if done < self.epochs:
-                sys.stdin.readline()
+        def told(numbers: dict[str, float]) -> dict[str, float]:
+            events = round(numbers["events_per_second"] * numbers["seconds"])
+            return {"seconds": numbers["seconds"], "events": events}
 
-        self.model = self.settings.fit(self.data, None, self.run(log))
+        self.model = self.settings.fit(self.data, None, self.run(on_request(self.epochs, told)))
 
     def until(self) -> None:
         """Fit until the validation score is reached; the answer counts the seconds of training alone."""
@@ -192,6 +187,26 @@ def seconds_of_products(queries: NDArray[np.float32], items: NDArray[np.float32]
         ours @ theirs
         seconds.append(time.perf_counter() - begun)
     return min(seconds)
+
+
+def on_request(epochs: int, told: Callable[[dict[str, float]], dict[str, Any]]) -> Log:
+    """A log that answers after each of so many epochs; the next begins when a further line on stdin asks for it.
+
+    Args:
+        told: From the numbers of an epoch to what is answered.
+    """
+    done = 0
+
+    def log(message: str, numbers: dict[str, float] | None = None) -> None:
+        nonlocal done
+        if numbers is None or "events_per_second" not in numbers:
+            return
+        done += 1
+        answer(**told(numbers))
+        if done < epochs:
+            sys.stdin.readline()
+
+    return log
 
 
 def answer(**told: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from foretaste_sequences import BytesMoved, answer, copying_rate, matrix_rate
+from foretaste_sequences import BytesMoved, answer, copying_rate, matrix_rate, on_request
 from torch.utils.flop_counter import FlopCounterMode
 
 from foretaste import iterative
@@ -61,25 +61,19 @@ class Side:
 
     def epoch(self) -> None:
         """Fit, and answer after each epoch; the next begins when it is asked for."""
-        done = 0
 
-        def log(message: str, numbers: dict[str, float] | None = None) -> None:
-            nonlocal done
-            if numbers is None or "events_per_second" not in numbers:
-                return
-            done += 1
+        def told(numbers: dict[str, float]) -> dict[str, float]:
             self.peak_bytes = max(self.peak_bytes, peak_memory())
-            answer(
-                seconds=numbers["seconds"] + self.shuffling,
-                pairs=round(numbers["events_per_second"] * numbers["seconds"]),
-                steps=len(FirstBatches(self.batches, self.order["steps"])),
-                steps_of_epoch=len(self.batches),
-                drawing=self.drawing.seconds,
-                shuffling=self.shuffling,
-            )
-            if done < self.order["epochs"]:
-                sys.stdin.readline()
+            return {
+                "seconds": numbers["seconds"] + self.shuffling,
+                "pairs": round(numbers["events_per_second"] * numbers["seconds"]),
+                "steps": len(FirstBatches(self.batches, self.order["steps"])),
+                "steps_of_epoch": len(self.batches),
+                "drawing": self.drawing.seconds,
+                "shuffling": self.shuffling,
+            }
 
+        log = on_request(self.order["epochs"], told)
         run = Run(device="cpu", threads=self.order["threads"], precision=self.order["precision"], log=log)
         with self.watched(), self.drawing.over(Unmet, "draw"), self.drawing.over(Negatives, "draw", "log_odds"):
             self.settings.fit(self.data, None, run)

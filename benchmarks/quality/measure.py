@@ -45,17 +45,7 @@ def measured(rows: Rows, row: str, run: Run, data_dir: Path | None, work: Path, 
         forget(work)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    about = {
-        "row": row,
-        "data": rows.name,
-        "seed": run.seed,
-        "fingerprint": rows.fingerprint(row),
-        "command": command,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {**machine(), "device": device_called(run), "threads": torch.get_num_threads()},
-        "precision": precision_of(run),
-        "versions": versions(LIBRARIES),
-    }
+    about = {**circumstances(rows, row, run, command), "precision": precision_of(run), "versions": versions(LIBRARIES)}
     loaded = load_data(recipe.data, recipe.split.kind, data_dir, run)
     split = judged_as(split_data(recipe, loaded, data_dir), recipe.evaluation)
     for sentence in (*split.protocol["sentences"], *split.leaks.sentences()):
@@ -115,6 +105,23 @@ def _asked_by_strangers(rows: Rows, row: str, model: Model, trial: Trial, shown:
     entry = asked.entry(f"{row}, asked by strangers after {shown} events", model)
     # By the queries of people known, so that both are resampled alike.
     return {"metrics": _metrics(entry), "per_query": kept_of_queries(entry, trial, rows.ranked_by)}
+
+
+def circumstances(rows: Any, row: str, run: Run, command: str) -> dict[str, Any]:
+    """Which row of a study is measured, with what command, when and where.
+
+    Args:
+        rows: Has a ``name`` and a ``fingerprint`` of each row.
+    """
+    return {
+        "row": row,
+        "data": rows.name,
+        "seed": run.seed,
+        "fingerprint": rows.fingerprint(row),
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**machine(), "device": device_called(run), "threads": torch.get_num_threads()},
+    }
 
 
 def forget(work: Path) -> None:

@@ -5,13 +5,12 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measuring import HERE, Peer, environment, machine, versions, write_result
+from measuring import HERE, Peer, environment, versions, write_result
 from numpy.typing import NDArray
 
 from foretaste.errors import ConfigError
@@ -19,7 +18,7 @@ from foretaste.rank.metrics import auc, calibration_error, grouped_auc, log_loss
 from foretaste.run import Run
 from foretaste.sources import data_folder
 from quality.click_data import Clicks, clicks_of
-from quality.measure import device_called, forget
+from quality.measure import circumstances, forget
 from quality.ranking_rows import RankerRow, RankerRows
 from quality.results import RESULTS
 
@@ -53,15 +52,7 @@ def measured(rows: RankerRows, row: str, run: Run, data_dir: Path | None, work: 
         forget(work)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    about = {
-        "row": row,
-        "data": rows.name,
-        "seed": run.seed,
-        "fingerprint": rows.fingerprint(row),
-        "command": command,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {**machine(), "device": device_called(run), "threads": torch.get_num_threads()},
-    }
+    about = circumstances(rows, row, run, command)
     clicks = clicks_of(rows.name, data_folder(data_dir), run)
     for sentence in clicks.words:
         run.log(f"split: {sentence}")

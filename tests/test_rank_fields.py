@@ -5,16 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from torch import nn
 
 from foretaste.catalog import Categories, Category, Number, Table, Text, Time, Vector
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.ragged import PAD, Ragged
+from foretaste.rank.dcnv2 import DCNv2
 from foretaste.rank.examples import Examples
 from foretaste.rank.features import Feature, groups_of
 from foretaste.rank.fields import Fields
 from foretaste.rank.inputs import Inputs, RankBatches, TableInputs
+from foretaste.rank.net import RankNet
 from foretaste.rank.reading import as_category
 
 DAY = 86_400_000
@@ -100,6 +103,7 @@ def test_pieces_are_how_far_a_number_came():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.integers(1, 8))
+@example([0.0, 2.4e-308, 2.0], 5)  # pieces so short that a division by them overflows
 def test_pieces_grow_with_the_number(values, pieces):
     values = np.sort(np.array(values))
     places = Table(len(values), {"x": Number(values)})
@@ -169,7 +173,7 @@ def test_batches_hold_what_each_table_says():
     fields = fields_of(examples)
     inputs = Inputs(fields, examples, ["click", "cart"])
     batch = inputs.batch(torch.tensor([4, 0, 3]))
-    held = [field.name for field in fields.as_held()]
+    held = [field.name for part in fields.parts() for field in part]
     by_name = [name for name in held if name in ("gender", "colour")]
     assert by_name == ["gender", "colour"]
     assert batch.codes.tolist() == [[2, 0], [1, 2], [0, 2]]
@@ -300,3 +304,24 @@ def test_numbers_that_are_read_together_are_as_read_one_by_one():
             for number, field in enumerate(among):
                 alone = field.read(examples.places, answering=answering)
                 assert np.array_equal(told.bases[place][:, number].numpy(), alone)
+
+
+def test_a_block_is_a_matrix_over_the_vectors_of_its_group():
+    examples = shop(places={"position": Number(np.array([0.0, 1, 0, 1, 0])), "price": Number(np.arange(5.0))})
+    # Neither group has its features side by side where they are held.
+    fields = fields_of(
+        examples,
+        first=[{"column": "price"}, {"column": "gender"}, {"column": "visited"}, {"column": "image"}],
+        other=[{"column": "age"}, {"column": "position"}, {"column": "colour"}],
+    )
+    torch.manual_seed(0)
+    net = RankNet(DCNv2(dim=4, group_dim=6), fields, ["click"])
+    for functions in net.vectors.functions:
+        nn.init.normal_(functions.bias)
+    read = net.vectors.read(Inputs(fields, examples, ["click"]).batch(torch.arange(5)))
+    vectors, held = net.vectors(read), [field for part in fields.parts() for field in part]
+    for place, name in enumerate(["first", "other"]):
+        block = next(each for each in net.groups.blocks if each.matrix.in_features == (16, 12)[place])
+        members = vectors[:, [field.group == name for field in held]].flatten(1)
+        expected = nn.functional.gelu(block.norm(block.matrix(members)))
+        assert torch.allclose(block(read, net.vectors.functions), expected, atol=1e-5)

@@ -49,6 +49,16 @@ class FunctionVectors(nn.Module):
         """(examples, features, dim) for values (examples, features, width)."""
         return torch.einsum("nfw,fwd->nfd", values, self.weight) + self.bias
 
+    def followed_by(self, matrix: Tensor, features: slice | list[int]) -> tuple[Tensor, Tensor]:
+        """The matrix (outputs, features, width) from values to what a matrix makes of the vectors, and its bias.
+
+        Args:
+            matrix: (outputs, features, dim) over the vectors of these features.
+            features: Which of all.
+        """
+        weight, bias = self.weight[features], self.bias[features]
+        return torch.einsum("ofd,fwd->ofw", matrix, weight), torch.einsum("ofd,fd->o", matrix, bias)
+
 
 class MeanOfNames(nn.Module):
     """The mean of the vectors of a row's names; zero without any."""

@@ -159,22 +159,15 @@ class Fields:
                 found.setdefault(field.reader.width, []).append(field)
         return found
 
-    def as_held(self) -> list[Field]:
-        """The features in the order of a network's vectors: by name, by functions of each width, of several names.
+    def parts(self) -> list[list[Field]]:
+        """The features as a network holds them: all by name, those by functions of each width, each of several names.
 
-        Each kind by table, but for those of several names.
+        Within a part by table.
         """
-        by_table = sorted(self.fields, key=lambda field: LEVELS.index(field.level))
-        widths = [width for width in self.by_width()]
         return [
-            *(field for field in by_table if field.kind == "category"),
-            *(
-                field
-                for width in widths
-                for field in by_table
-                if isinstance(field.reader, BasisReader) and field.reader.width == width
-            ),
-            *self.of_kind("categories", "sequence"),
+            _by_table(self.of_kind("category")),
+            *(_by_table(among) for among in self.by_width().values()),
+            *([field] for field in self.of_kind("categories", "sequence")),
         ]
 
     def lacking(self, examples: Examples) -> list[str]:
@@ -207,6 +200,10 @@ class Fields:
             reader = NamesReader if feature.kind in BY_NAMES else BasisReader
             found.append(Field(feature, told["group"], told["level"], reader.from_arrays(part(arrays, str(place)))))
         return cls(tuple(found))
+
+
+def _by_table(fields: Sequence[Field]) -> list[Field]:
+    return sorted(fields, key=lambda field: LEVELS.index(field.level))
 
 
 def _readable(feature: Feature, column: Column, log: Log) -> Column:

@@ -44,11 +44,10 @@ class RankNet(nn.Module):
 
     def __init__(self, settings: "DCNv2", fields: Fields, tasks: Sequence[str]) -> None:
         super().__init__()
-        held = fields.as_held()
         self.vectors = _Vectors(settings, fields)
-        self.groups = _Groups(held, settings.dim, settings.group_dim)
-        self.norm = _input_norm(settings.input_norm, self.groups.width)
-        width = self.groups.width
+        self.groups = None if settings.group_dim is None else _Groups(fields, settings.dim, settings.group_dim)
+        width = len(fields) * settings.dim if self.groups is None else self.groups.width
+        self.norm = _input_norm(settings.input_norm, width)
         self.cross = (
             CrossNetwork(
                 width,
@@ -92,7 +91,10 @@ class RankNet(nn.Module):
 
     def forward(self, batch: RankBatch, mixing: Mixing | None = None) -> Tensor:
         """(rows, tasks) float32."""
-        features = self.norm(self.groups(self.vectors(batch)))
+        read = self.vectors.read(batch)
+        features = self.norm(
+            self.vectors(read).flatten(1) if self.groups is None else self.groups(read, self.vectors.functions)
+        )
         features = features if mixing is None else mixing(features, 0)
         combined = self._combined(features)
         combined = combined if mixing is None else mixing(combined, 1)
@@ -129,12 +131,13 @@ class RankNet(nn.Module):
 
 
 class _Vectors(nn.Module):
-    """(rows, features, dim) in the order of ``Fields.as_held``."""
+    """(rows, features, dim) in the order of ``Fields.parts``, from what was ``read``."""
 
     def __init__(self, settings: "DCNv2", fields: Fields) -> None:
         super().__init__()
-        held, dim, std = fields.as_held(), settings.dim, settings.vector_std
-        sizes = [_size(field) for field in held if field.kind == "category"]
+        dim, std = settings.dim, settings.vector_std
+        sizes = [_size(field) for field in fields.parts()[0]]
+        self.dim = dim
         self.names = NameVectors(sizes, dim, std, settings.forgetting) if sizes else None
         self.functions = nn.ModuleList(
             FunctionVectors(len(among), width, dim) for width, among in fields.by_width().items()
@@ -148,44 +151,82 @@ class _Vectors(nn.Module):
             for field in fields.of_kind("categories", "sequence")
         )
 
-    def forward(self, batch: RankBatch) -> Tensor:
-        parts = [] if self.names is None else [self.names(batch.codes)]
-        parts += [functions(values) for functions, values in zip(self.functions, batch.bases, strict=True)]
-        parts += [
-            several(rows.codes, rows.offsets).unsqueeze(1)
-            for several, rows in zip(self.several, batch.rows, strict=True)
-        ]
-        return torch.cat(parts, 1)
+    def read(self, batch: RankBatch) -> list[Tensor]:
+        """For each of ``Fields.parts`` (rows, features, dim) vectors, or (rows, features, width) what functions say."""
+        names = batch.labels.new_zeros(len(batch), 0, self.dim) if self.names is None else self.names(batch.codes)
+        several = (
+            of_rows(rows.codes, rows.offsets).unsqueeze(1)
+            for of_rows, rows in zip(self.several, batch.rows, strict=True)
+        )
+        return [names, *batch.bases, *several]
+
+    def forward(self, read: Sequence[Tensor]) -> Tensor:
+        values = read[1 : 1 + len(self.functions)]
+        made = [functions(each) for functions, each in zip(self.functions, values, strict=True)]
+        return torch.cat([read[0], *made, *read[1 + len(made) :]], 1)
 
 
 class _Groups(nn.Module):
-    """(rows, width): for each group what its block makes of its features, or the features as they are.
+    """(rows, width): what the block of each group makes of its features, one after another."""
 
-    A block is a matrix, a norm and GELU.
+    def __init__(self, fields: Fields, dim: int, group_dim: int) -> None:
+        super().__init__()
+        parts = fields.parts()
+        names = dict.fromkeys(field.group for part in parts for field in part)
+        self.blocks = nn.ModuleList(
+            _Block([_places([field.group == name for field in part]) for part in parts], dim, group_dim)
+            for name in names
+        )
+        self.width = len(names) * group_dim
+
+    def forward(self, read: Sequence[Tensor], functions: Sequence[FunctionVectors]) -> Tensor:
+        return torch.cat([block(read, functions) for block in self.blocks], 1)
+
+
+class _Block(nn.Module):
+    """(rows, width): a matrix over the vectors of some features, a norm and GELU.
+
+    The vector of a feature that is read by functions is a product by a matrix itself. These two matrices are multiplied
+    first, as they are smaller than the rows are many; the vectors of such features are never made.
+
+    Args:
+        members: The places of the features in each part of what is read.
     """
 
-    def __init__(self, held: Sequence[Field], dim: int, group_dim: int | None) -> None:
+    def __init__(self, members: Sequence[Sequence[int]], dim: int, width: int) -> None:
         super().__init__()
-        self.members: dict[str, list[int]] = {}
-        for place, field in enumerate(held):
-            self.members.setdefault(field.group, []).append(place)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(len(members) * dim, group_dim), nn.LayerNorm(group_dim), nn.GELU())
-            for members in self.members.values()
-            if group_dim is not None
-        )
-        self.width = len(held) * dim if group_dim is None else len(self.members) * group_dim
+        self.members = [_sliced(places) for places in members]
+        self.counts, self.dim = [len(places) for places in members], dim
+        self.matrix = nn.Linear(sum(self.counts) * dim, width)
+        self.norm = nn.LayerNorm(width)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        if not self.blocks:
-            return vectors.flatten(1)
-        return torch.cat(
-            [
-                block(vectors[:, members].flatten(1))
-                for block, members in zip(self.blocks, self.members.values(), strict=True)
-            ],
-            1,
-        )
+    def forward(self, read: Sequence[Tensor], functions: Sequence[FunctionVectors]) -> Tensor:
+        matrix = self.matrix.weight.view(len(self.matrix.weight), -1, self.dim)
+        of_parts = torch.split(matrix, self.counts, 1)
+        inputs, weights, bias = [], [], torch.as_tensor(self.matrix.bias)
+        for part, (places, weight) in enumerate(zip(self.members, of_parts, strict=True)):
+            if not self.counts[part]:
+                continue
+            inputs.append(read[part][:, places].flatten(1))
+            if 1 <= part <= len(functions):  # behind the names
+                composed, constant = functions[part - 1].followed_by(weight, places)
+                weights.append(composed.flatten(1))
+                bias = bias + constant
+            else:
+                weights.append(weight.flatten(1))
+        made = nn.functional.linear(torch.cat(inputs, 1), torch.cat(weights, 1), bias)
+        return nn.functional.gelu(self.norm(made))
+
+
+def _places(there: Sequence[bool]) -> list[int]:
+    return [place for place, each in enumerate(there) if each]
+
+
+def _sliced(places: Sequence[int]) -> slice | list[int]:
+    """Places as a slice where they follow each other, which is read without a copy."""
+    if not places or list(places) != list(range(places[0], places[-1] + 1)):
+        return list(places)
+    return slice(places[0], places[-1] + 1)
 
 
 def _input_norm(norm: str, width: int) -> nn.Module:

@@ -153,7 +153,7 @@ class BasisReader:
             return _waves(values, float(self.fitted[0]))
         if self.kind == "pieces":
             low, high = self.fitted[:-1], self.fitted[1:]
-            return np.clip((values[:, None] - low) / (high - low), 0, 1)
+            return np.asarray(np.clip(values[:, None] - low, 0, high - low) / (high - low))
         mean, deviation = self.fitted
         return np.asarray(np.clip((values - mean) / deviation, -FAR, FAR)[:, None])
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from foretaste import mishaps
+from foretaste.averaging import WeightAverage
 from foretaste.checkpoints import TrainingState
 from foretaste.errors import BundleError, ConfigError, ForetasteError, TooLarge, TrainingDiverged
 from foretaste.run import Run
@@ -236,16 +237,25 @@ def test_validation_sees_the_average_and_training_goes_on_from_what_was_trained(
     assert [row["loss"] for row in log.curve] == [row["loss"] for row in plain.curve]
 
 
-def test_buffers_are_those_of_the_net_and_are_not_averaged():
-    def with_buffers():
-        torch.manual_seed(5)
-        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-
-    plain, _ = fit(TrainPlan(epochs=2, lr=0.05), net=with_buffers())
-    found, _ = fit(TrainPlan(epochs=2, lr=0.05, average=0.9), net=with_buffers())
-    assert torch.equal(found[1].running_mean, plain[1].running_mean)
-    assert found[1].num_batches_tracked == 14
-    assert not torch.equal(weights(found), weights(plain))
+def test_what_batch_norms_keep_is_averaged_with_the_weights():
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    average = WeightAverage(net, 0.9)
+    expected = [net[1].running_mean.clone(), net[1].running_var.clone()]
+    for step in range(5):
+        net(torch.randn(16, 3) * (1 + step))
+        average.update(step)
+        kept = min(0.9, (1 + step) / (10 + step))
+        for mean, now in zip(expected, (net[1].running_mean, net[1].running_var), strict=True):
+            mean.mul_(kept).add_((1 - kept) * now)
+    now = net[1].running_var.clone()
+    with average.in_place():
+        torch.testing.assert_close([net[1].running_mean, net[1].running_var], expected)
+    assert torch.equal(net[1].running_var, now)
+    assert not torch.allclose(now, expected[1], rtol=0.1)
+    assert net[1].num_batches_tracked == 5
+    average.finish()
+    torch.testing.assert_close(net[1].running_var, expected[1])
 
 
 def test_frozen_and_shared_weights_can_be_averaged():

@@ -6,10 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
-from foretaste.catalog import Categories, Category, Number, Table
+from foretaste.catalog import Categories, Category, Number, Table, Text
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
+from foretaste.optimizers import optimizer_of, set_rate
+from foretaste.ragged import PAD
 from foretaste.rank.dcnv2 import DCNv2, _Losses
 from foretaste.rank.examples import Examples
 from foretaste.rank.features import groups_of
@@ -17,8 +20,10 @@ from foretaste.rank.fields import Fields
 from foretaste.rank.inputs import Inputs, RankBatches
 from foretaste.rank.metrics import auc
 from foretaste.rank.net import Mixing
+from foretaste.rank.saved import load_ranker
 from foretaste.rank.tasks import Task, TaskLosses, tasks_of
 from foretaste.run import Run
+from foretaste.text_encoder import TextEncoder
 from foretaste.train import TrainPlan
 from foretaste.vocab import Strings
 
@@ -382,3 +387,85 @@ def test_lists_teach_what_examples_alone_do_not():
     assert scores[1.0] > scores[0.0] + 0.02
     with pytest.raises(ValueError, match="mixup mixes examples of different lists"):
         DCNv2(list_weight=1.0, mixup=0.2)
+
+
+PLACES = ("Graz", "Wien", "Linz", "Oslo", "Rome", "Kyiv")
+
+
+def of_places(count=400, seed=0):
+    """Clicks come from places of three names; some rows tell no place, and of these nothing came."""
+    rng = np.random.default_rng(seed)
+    place = rng.integers(-1, len(PLACES), count)
+    texts = Text.from_list([PLACES[each] if each >= 0 else "" for each in place.tolist()])
+    labels = {"click": np.isin(place, [0, 2, 4]).astype(np.int8)}
+    return Examples(np.arange(count), Table(count), np.full(count, PAD), Table(0), Table(count, {"geo": texts}), labels)
+
+
+def reading_places(**options):
+    feature = {"column": "geo", "kind": "text", "length": 8, **options}
+    plan = TrainPlan(epochs=3, lr=0.01, patience=None)
+    return DCNv2(**{**FAST, "dropout": 0.0}, groups={"user": [feature]}, plan=plan)
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling": "cls"}])
+def test_texts_are_read_by_an_encoder_that_stays_as_it_is(options):
+    model = reading_places(**options).fit(of_places(), run=RUN)
+    assert model.parameters < 10_000  # the encoder is no part of it
+    fresh = of_places(seed=1)
+    assert auc(fresh.labels["click"], model.predict(fresh)["click"]) > 0.99
+    (field,) = model.fields
+    vectors = field.read(Table(2, {"geo": Text.from_list(["Graz", ""])}), answering=True)
+    assert vectors.shape == (3, 385)
+    assert vectors[:, -1].tolist() == [0, 1, 1]
+
+
+def test_the_two_poolings_make_different_vectors():
+    own, cls = (
+        next(iter(reading_places(pooling=pooling).fit(of_places(40), run=RUN).fields)).read(
+            Table(1, {"geo": Text.from_list(["Graz"])}), answering=True
+        )
+        for pooling in ("own", "cls")
+    )
+    assert not np.allclose(own, cls, atol=0.1)
+
+
+@pytest.mark.parametrize("pooling", ["own", "cls"])
+def test_the_last_layers_of_an_encoder_of_texts_can_learn(tmp_path, pooling):
+    settings = reading_places(unfrozen_layers=1, encoder_lr=1e-3, pooling=pooling)
+    model = settings.fit(of_places(200), run=RUN)
+    before = TextEncoder("all-MiniLM-L6-v2").network
+    (text,) = model.net.vectors.several
+    changed = {
+        name.split("encoder.layer.")[1].split(".")[0]
+        for (name, old), new in zip(before.named_parameters(), text.encoder.network.parameters(), strict=True)
+        if not torch.equal(old.cpu(), new)
+    }
+    assert changed == {"5"}  # of six
+    fresh = of_places(100, seed=1)
+    found = model.predict(fresh)["click"]
+    assert auc(fresh.labels["click"], found) > 0.99
+    # What is read in batches is what the encoder makes of each text alone; without a text it is a vector of its own.
+    batch = model.inputs(fresh).batch(torch.arange(20))
+    with torch.no_grad():
+        vectors = text(batch.rows[0].codes, batch.rows[0].offsets)
+        for row, told in enumerate(fresh.places["geo"].lists()[:20]):
+            alone = text.matrix(text.encoder([told]))[0] if told else text.nothing
+            torch.testing.assert_close(vectors[row], alone, atol=1e-4, rtol=1e-4)
+    groups = optimizer_of(settings.plan, model.net.parameters())
+    set_rate(groups, 0.01)
+    assert {group["lr"] for group in groups.param_groups if group["params"]} == {0.01, 0.001}
+    model.save(tmp_path / "ranker")
+    np.testing.assert_allclose(load_ranker(tmp_path / "ranker").predict(fresh)["click"], found, atol=1e-6)
+
+
+def test_no_text_at_all_is_no_error():
+    model = reading_places(unfrozen_layers=1).fit(of_places(40), run=RUN)
+    nobody = model.predict(replace(of_places(3), places=Table(3)))
+    assert len(set(nobody["click"].tolist())) == 1
+
+
+def test_options_of_texts_are_refused_where_texts_are_names():
+    with pytest.raises(ValidationError, match="texts are read as names unless geo says so"):
+        DCNv2(groups={"user": [{"column": "geo", "unfrozen_layers": 1}]})
+    with pytest.raises(ConfigError, match="unfrozen_layers is 7; the encoder has 6 layers"):
+        reading_places(unfrozen_layers=7).fit(of_places(40), run=RUN)

@@ -262,7 +262,7 @@ def test_a_plain_table_becomes_lists_and_finds_its_rows_again():
 def test_texts_are_read_by_an_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "foretaste.rank.fields.TextEncoder",
-        lambda name: type(
+        lambda name, pooling: type(
             "Counting",
             (),
             {"encode": lambda self, texts, log: np.array([[len(each), 1] for each in texts], np.float32)},

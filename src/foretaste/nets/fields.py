@@ -1,6 +1,7 @@
 """A vector for each feature of an example: of names by a table, of numbers by matrices, of sequences by attention."""
 
 from collections.abc import Sequence
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,15 @@ from torch import Tensor, nn
 from foretaste.nets.attention import SelfAttentionBlock
 from foretaste.nets.towers import mean_of_rows
 
-__all__ = ["FunctionVectors", "MeanOfNames", "NameVectors", "SequenceVector"]
+__all__ = ["FunctionVectors", "MeanOfNames", "NameVectors", "SequenceVector", "TextVector", "TokenEncoder"]
+
+ENCODED_TOGETHER = 256  # texts
+
+
+class TokenEncoder(Protocol):
+    """What makes a vector (texts, width) of tokens (texts, places)."""
+
+    def of_tokens(self, tokens: Tensor, there: Tensor) -> Tensor: ...
 
 
 class NameVectors(nn.Module):
@@ -109,3 +118,37 @@ class SequenceVector(nn.Module):
             states[:, -1] if self.blocks else states.gather(1, last[..., None].expand(-1, -1, states.shape[2]))[:, 0]
         )
         return torch.where((lengths > 0)[:, None], found, self.nothing.to(found.dtype))
+
+
+class TextVector(nn.Module):
+    """What a matrix and a bias make of a text as an encoder has it, which learns; a vector of its own without a text.
+
+    Args:
+        encoder: A ``TokenEncoder``.
+        width: Of what it makes.
+    """
+
+    def __init__(self, encoder: nn.Module, width: int, dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.matrix = nn.Linear(width, dim)
+        self.nothing = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, codes: Tensor, offsets: Tensor) -> Tensor:
+        """(examples, dim) for the tokens (total,) of all rows, and (examples + 1,) where each begins.
+
+        Texts that stand in several rows are encoded once.
+        """
+        lengths = offsets.diff()
+        written = lengths > 0
+        if not written.any():
+            return self.nothing.expand(len(lengths), -1)
+        there = torch.arange(int(lengths.max()), device=codes.device) < lengths[:, None]
+        padded = torch.full(there.shape, -1, dtype=torch.long, device=codes.device)
+        padded[there] = codes
+        texts, which = torch.unique(padded[written], dim=0, return_inverse=True)
+        encode = cast("TokenEncoder", self.encoder).of_tokens
+        made = torch.cat([encode(some.clamp(min=0), some >= 0) for some in texts.split(ENCODED_TOGETHER)])
+        vectors = self.matrix(made)[which]
+        found = self.nothing.to(vectors.dtype).expand(len(lengths), -1)
+        return found.index_put((written.nonzero()[:, 0],), vectors)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretaste.catalog import ColumnKind, Number
 from foretaste.rank.examples import Examples
+from foretaste.text_encoder import Pooling
 
 __all__ = ["CODES", "Feature", "FeatureKind", "Groups", "groups_of"]
 
@@ -21,7 +22,10 @@ OPTIONS: Mapping[str, tuple[FeatureKind, ...]] = {  # which kinds an option is o
     "pieces": ("number",),
     "cycle": ("number",),
     "encoder": ("text",),
-    "length": ("sequence",),
+    "pooling": ("text",),
+    "unfrozen_layers": ("text",),
+    "encoder_lr": ("text",),
+    "length": ("sequence", "text"),
 }
 
 
@@ -46,8 +50,15 @@ class Feature(BaseModel):
     """After so much a number begins again, such as 7 for days of the week."""
     encoder: str = "all-MiniLM-L6-v2"
     """Of texts: a folder, or the name of a sentence encoder."""
+    pooling: Pooling = "own"
+    """How the states of a text's tokens become one vector: as its encoder was made to, or that of the first (cls)."""
+    unfrozen_layers: NonNegativeInt = 0
+    """How many of the encoder's last layers go on learning, for texts of which there are few, such as places: those of
+    a batch are encoded in each step, and those of a list whenever it is ranked. 0: none, and each is encoded once."""
+    encoder_lr: PositiveFloat = 2e-5
+    """The learning rate of these layers, by the schedule of ``plan``."""
     length: PositiveInt = 50
-    """How many of the latest of a sequence are read."""
+    """How many of the latest of a sequence are read, and of the first tokens of a text while its encoder learns."""
     answered_as: float | str | None = None
     """The value that everything has when scores are asked, such as the first place for a position."""
 
@@ -57,6 +68,8 @@ class Feature(BaseModel):
             told = getattr(self, option) != type(self).model_fields[option].default
             if told and self.kind is not None and self.kind not in kinds:
                 raise ValueError(f"{option} is an option of {' and '.join(kinds)}; {self.column} is {self.kind}")
+            if told and self.kind is None and kinds == ("text",):
+                raise ValueError(f"{option} is an option of text; texts are read as names unless {self.column} says so")
         return self
 
     def kind_in(self, examples: Examples) -> FeatureKind:

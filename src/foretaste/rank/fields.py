@@ -14,14 +14,15 @@ from foretaste.new_items import read_like
 from foretaste.ragged import Ragged
 from foretaste.rank.examples import LEVELS, Examples, Level
 from foretaste.rank.features import Feature, FeatureKind, Groups
-from foretaste.rank.reading import BasisReader, NamesReader, as_category
+from foretaste.rank.reading import BasisReader, NamesReader, TokensReader, as_category
 from foretaste.run import Log, silent
 from foretaste.storage import part, prefixed
 from foretaste.text_encoder import TextEncoder
 
 __all__ = ["Field", "Fields"]
 
-BY_NAMES: tuple[FeatureKind, ...] = ("category", "categories", "sequence")
+SEVERAL: tuple[FeatureKind, ...] = ("categories", "sequence")
+BY_NAMES: tuple[FeatureKind, ...] = ("category", *SEVERAL)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Field:
     feature: Feature  # its kind is told
     group: str
     level: Level
-    reader: NamesReader | BasisReader
+    reader: NamesReader | BasisReader | TokensReader
 
     @classmethod
     def of(cls, feature: Feature, group: str, examples: Examples, log: Log) -> Self:
@@ -43,6 +44,8 @@ class Field:
         level = examples.level_of(feature.column)
         feature = feature.model_copy(update={"kind": feature.kind_in(examples)})
         column = _readable(feature, examples.column(feature.column), log)
+        if feature.unfrozen_layers:
+            return cls(feature, group, level, TokensReader(feature))
         rows = examples.rows(level)
         table_rows = len(examples.tables()[level])
         counts = np.ones(table_rows, np.int64) if rows is None else np.bincount(rows[rows >= 0], minlength=table_rows)
@@ -85,6 +88,8 @@ class Field:
             return self._nothing(len(there))
         if isinstance(self.reader, BasisReader):
             return self.reader.read(cast("Number | Time | Vector", column))
+        if isinstance(self.reader, TokensReader):
+            return self.reader.read(cast("Text | Category", column))
         if isinstance(column, Category):
             return self.reader.read(column)
         codes = self.reader.read_rows(cast("Categories", column))
@@ -167,8 +172,12 @@ class Fields:
         return [
             _by_table(self.of_kind("category")),
             *(_by_table(among) for among in self.by_width().values()),
-            *([field] for field in self.of_kind("categories", "sequence")),
+            *([field] for field in self.of_rows()),
         ]
+
+    def of_rows(self) -> list[Field]:
+        """The features that are several codes: names, or tokens."""
+        return [field for field in self.fields if field.kind in SEVERAL or isinstance(field.reader, TokensReader)]
 
     def lacking(self, examples: Examples) -> list[str]:
         """The columns that these examples do not have, so that nothing is known there."""
@@ -196,9 +205,13 @@ class Fields:
     def from_arrays(cls, schema: Sequence[Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]]) -> Self:
         found = []
         for place, told in enumerate(schema):
-            feature = Feature(**told["feature"])
-            reader = NamesReader if feature.kind in BY_NAMES else BasisReader
-            found.append(Field(feature, told["group"], told["level"], reader.from_arrays(part(arrays, str(place)))))
+            feature, own = Feature(**told["feature"]), part(arrays, str(place))
+            reader: NamesReader | BasisReader | TokensReader
+            if feature.unfrozen_layers:
+                reader = TokensReader(feature)
+            else:
+                reader = (NamesReader if feature.kind in BY_NAMES else BasisReader).from_arrays(own)
+            found.append(Field(feature, told["group"], told["level"], reader))
         return cls(tuple(found))
 
 
@@ -207,7 +220,7 @@ def _by_table(fields: Sequence[Field]) -> list[Field]:
 
 
 def _readable(feature: Feature, column: Column, log: Log) -> Column:
-    """A column as what its feature reads: names, rows of names, numbers, times or vectors.
+    """A column as what its feature reads: names, rows of names, numbers, times, vectors, or texts to be encoded later.
 
     Raises:
         ConfigError: It is of another kind.
@@ -225,9 +238,11 @@ def _readable(feature: Feature, column: Column, log: Log) -> Column:
         case "vector":
             found = column if isinstance(column, Vector) else None
         case "text":
-            if isinstance(column, Text | Category):
+            if isinstance(column, Text | Category) and feature.unfrozen_layers:
+                found = column
+            elif isinstance(column, Text | Category):
                 texts = [text or "" for text in column.lists()]
-                found = Vector(TextEncoder(feature.encoder).encode(texts, log))
+                found = Vector(TextEncoder(feature.encoder, pooling=feature.pooling).encode(texts, log))
     if found is None:
         raise ConfigError(f"{feature.column!r} is a column of {column.kind}, which cannot be read as {feature.kind}.")
     return found

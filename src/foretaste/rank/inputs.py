@@ -22,7 +22,7 @@ __all__ = ["Inputs", "RankBatch", "RankBatches", "RowsOfNames", "TableInputs"]
 
 @dataclass(frozen=True, eq=False)
 class RowsOfNames:
-    """The names of some rows as codes, one row after another."""
+    """The names, or the tokens, of some rows as codes, one row after another."""
 
     codes: Tensor  # (total,)
     offsets: Tensor  # (rows + 1,) where each row begins
@@ -63,7 +63,7 @@ class TableInputs:
 
     codes: Tensor  # (rows + 1, features)
     bases: tuple[Tensor, ...]  # for each width: (rows + 1, features, width)
-    rows: dict[int, RowsOfNames]  # by the place of the feature among those of several names
+    rows: dict[int, RowsOfNames]  # by the place of the feature among those of several codes
 
     @classmethod
     def of(cls, fields: Fields, level: Level, table: Table, *, answering: bool = False, log: Log = silent) -> Self:
@@ -86,7 +86,7 @@ class TableInputs:
             return torch.from_numpy(np.stack(found, 1) if found else np.empty((len(table) + 1, 0, *width), kind))
 
         several = {}
-        for place, field in enumerate(fields.of_kind("categories", "sequence")):
+        for place, field in enumerate(fields.of_rows()):
             if field.level == level:
                 ragged = cast("Ragged", own[field.name])
                 several[place] = RowsOfNames(*map(torch.from_numpy, (ragged.values, ragged.offsets)))
@@ -132,7 +132,7 @@ class Inputs:
                 labels[:, place] = np.where(label == UNKNOWN, np.nan, label)
         self.labels = torch.from_numpy(labels)
         self.lists = torch.from_numpy(examples.request)
-        self._several = len(fields.of_kind("categories", "sequence"))
+        self._several = len(fields.of_rows())
 
     def __len__(self) -> int:
         return len(self.labels)

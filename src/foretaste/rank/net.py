@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from foretaste.nets.cross import CrossNetwork
 from foretaste.nets.deep import DeepNetwork, TaskHead
 from foretaste.nets.experts import ExpertLayer
-from foretaste.nets.fields import FunctionVectors, MeanOfNames, NameVectors, SequenceVector
+from foretaste.nets.fields import FunctionVectors, MeanOfNames, NameVectors, SequenceVector, TextVector
 from foretaste.optimizers import learn_slower
 from foretaste.rank.fields import Field, Fields
 from foretaste.rank.inputs import RankBatch
 from foretaste.rank.reading import NamesReader
+from foretaste.text_encoder import Finetuned, TextEncoder
 
 if TYPE_CHECKING:
     from foretaste.rank.dcnv2 import DCNv2
@@ -88,6 +89,9 @@ class RankNet(nn.Module):
             combined = settings.expert_dim
         self.heads = nn.ModuleList(TaskHead(combined, settings.head_hidden, settings.head_dropout) for _ in tasks)
         self._learn_by_depth(settings.layer_rate)
+        for field, module in zip(fields.of_rows(), self.vectors.several, strict=True):
+            if isinstance(module, TextVector):
+                learn_slower(module.encoder.parameters(), field.feature.encoder_lr / settings.plan.lr)
 
     def forward(self, batch: RankBatch, mixing: Mixing | None = None) -> Tensor:
         """(rows, tasks) float32."""
@@ -142,14 +146,7 @@ class _Vectors(nn.Module):
         self.functions = nn.ModuleList(
             FunctionVectors(len(among), width, dim) for width, among in fields.by_width().items()
         )
-        self.several = nn.ModuleList(
-            MeanOfNames(_size(field), dim, std)
-            if field.kind == "categories"
-            else SequenceVector(
-                _size(field), dim, field.feature.length, settings.sequence_layers, settings.heads, settings.dropout, std
-            )
-            for field in fields.of_kind("categories", "sequence")
-        )
+        self.several = nn.ModuleList(_of_rows(settings, field) for field in fields.of_rows())
 
     def read(self, batch: RankBatch) -> list[Tensor]:
         """For each of ``Fields.parts`` (rows, features, dim) vectors, or (rows, features, width) what functions say."""
@@ -233,6 +230,18 @@ def _input_norm(norm: str, width: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     return nn.LayerNorm(width) if norm == "layer" else nn.BatchNorm1d(width)
+
+
+def _of_rows(settings: "DCNv2", field: Field) -> nn.Module:
+    """What makes a vector of several codes."""
+    feature, dim, std = field.feature, settings.dim, settings.vector_std
+    if field.kind == "categories":
+        return MeanOfNames(_size(field), dim, std)
+    if field.kind == "sequence":
+        layers, heads = settings.sequence_layers, settings.heads
+        return SequenceVector(_size(field), dim, feature.length, layers, heads, settings.dropout, std)
+    encoder = Finetuned(TextEncoder(feature.encoder).network, feature.unfrozen_layers, feature.pooling)
+    return TextVector(encoder, encoder.width, dim)
 
 
 def _size(field: Field) -> int:

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +15,10 @@ from foretaste.catalog import NO_TIME, Categories, Category, Column, Number, Tex
 from foretaste.errors import DataError
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.features import Feature
+from foretaste.text_encoder import TextEncoder
 from foretaste.vocab import Strings
 
-__all__ = ["BasisReader", "NamesReader", "as_category"]
+__all__ = ["BasisReader", "NamesReader", "TokensReader", "as_category", "read_standard"]
 
 UNKNOWN_NAME = 0  # the code of a name that training did not meet, and of none at all
 CYCLES_MS = (86_400_000.0, 7 * 86_400_000.0, 365.2425 * 86_400_000.0)  # a day, a week, a year
@@ -165,6 +167,28 @@ class BasisReader:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         kinds = ("standard", "pieces", "cycle", "time", "vector")
         return cls(kinds[int(arrays["kind"][0])], bool(arrays["kind"][1]), arrays["fitted"])
+
+
+@dataclass(frozen=True, eq=False)
+class TokensReader:
+    """Texts as the tokens that an encoder reads, for one that learns."""
+
+    feature: Feature
+
+    def read(self, column: Text | Category) -> Ragged:
+        """(rows) the first tokens of each row; none of an empty text."""
+        texts = [text or "" for text in column.lists()]
+        distinct = sorted({text for text in texts if text})
+        tokens = dict(zip(distinct, self._encoder.tokens(distinct, self.feature.length), strict=True))
+        return Ragged.from_lists([tokens.get(text, []) for text in texts], np.int64)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """None: all that it knows stands in the feature."""
+        return {}
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        return TextEncoder(self.feature.encoder)
 
 
 def read_standard(readers: Sequence[BasisReader], columns: Sequence[Number]) -> NDArray[np.float32]:

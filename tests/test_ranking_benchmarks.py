@@ -13,8 +13,9 @@ from foretaste.run import Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # the scripts there import each other by name
-click_data, ranking_measure, ranking_page, ranking_rows = (
-    import_module(f"quality.{name}") for name in ("click_data", "ranking_measure", "ranking_page", "ranking_rows")
+MODULES = ("click_data", "list_data", "lists_page", "ranking_measure", "ranking_page", "ranking_rows")
+click_data, list_data, lists_page, ranking_measure, ranking_page, ranking_rows = (
+    import_module(f"quality.{name}") for name in MODULES
 )
 frappe_clicks = import_module("frappe_clicks").frappe_clicks
 
@@ -46,7 +47,7 @@ def test_codes_are_numbered_by_train():
     assert clicks.sizes == [6, 6]
     assert clicks.parts["train"].codes.min() == 1
     assert set(np.unique(clicks.parts["test"].codes)) == set(range(6))  # 0 stands for the code that is new
-    examples, order = clicks.examples("test")
+    examples, order = clicks._examples("test")
     part = clicks.parts["test"]
     names = examples.column("left").lists()
     assert [None if code == 0 else str(code) for code in part.codes[order, 0].tolist()] == names
@@ -94,11 +95,12 @@ def test_a_row_is_measured_and_told(tmp_path, monkeypatch):
 def test_every_table_has_rows_that_can_be_read():
     for path in (BENCHMARKS / "quality" / "ranking").glob("*.yaml"):
         rows = ranking_rows.read_rows(path.stem)
-        assert path.stem in click_data.TABLES
+        assert (path.stem in click_data.TABLES) == (rows.shop is None)
         for row, told in rows.models.items():
             assert told.by != "foretaste" or told.ranker()
             assert rows.fingerprint(row)
-        assert {row for pair in rows.pairs for row in pair} <= set(rows.models)
+        assert {row for pair in rows.pairs for row in pair} <= {*rows.models, *rows.sums}
+        assert {row for members in rows.sums.values() for row in members} <= set(rows.models)
         assert set(rows.reach) <= set(rows.models)
     with pytest.raises(UnknownName, match="frape"):
         ranking_rows.read_rows("frape")
@@ -157,3 +159,50 @@ def test_the_page_tells_what_is_fast_and_what_is_not():
     assert "60 s, reached" in page and "1.1, missed" in page
     cases["frappe"] |= {"training": {"foretaste": told}, "training_ratio": None}
     assert "| training | 100 (90, 110) | – | – | 2 |" in ranking_page.speed({"protocol": [], "cases": cases})
+
+
+SHOP = {
+    "study": "ranking",
+    "name": "tiny-shop",
+    "title": "A tiny shop",
+    "shop": {"users": 60, "items": 80, "events": 2000},
+    "models": {
+        row: {"settings": {"dim": 4, "hidden": [8], "batch_size": 256, "plan": {"epochs": 2}, **told}}
+        for row, told in {"multi": {}, "one": {"tasks": {"click": {}}}, "two": {"tasks": {"purchase": {}}}}.items()
+    },
+    "sums": {"alone": ["one", "two"]},
+    "pairs": [["multi", "alone"]],
+}
+
+
+def test_lists_of_a_shop_are_in_order_of_time_and_know_nothing_later():
+    lists = list_data.lists_of(ranking_rows.RankerRows(**SHOP).shop, Run(0, "cpu", 1))
+    about = lists.about()
+    assert about["lists"]["train"] > about["lists"]["validation"] > about["lists"]["test"] > 10
+    assert set(about["positives"]) == {"click", "addtocart", "purchase"}
+    parts = [lists.examples(name) for name in click_data.PARTS]
+    assert all((np.diff(part.request) >= 0).all() for part in parts)
+    times = [part.requests["context now"].values for part in parts]
+    assert times[0].max() < times[1].min() and times[1].max() < times[2].min()
+    again = list_data.lists_of(ranking_rows.RankerRows(**SHOP).shop, Run(0, "cpu", 1)).about()
+    assert again == about
+
+
+def test_rankers_of_several_tasks_are_measured_and_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking_measure, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(ranking_page, "RESULTS", tmp_path / "results")
+    rows = ranking_rows.RankerRows(**SHOP)
+    for seed in (0, 1):
+        for row in rows.models:
+            run = Run(seed=seed, device="cpu", threads=1)
+            told = json.loads(ranking_measure.measured(rows, row, run, None, tmp_path / row, "command").read_text())
+            assert set(told["metrics"]) == {"multi": {"click", "addtocart", "purchase"}, "one": {"click"},
+                                            "two": {"purchase"}}[row]  # fmt: skip
+    found = ranking_page._results(rows)
+    clicks = lists_page.with_sums(rows, found)["alone"][1]["metrics"]["click"]
+    assert clicks == found["one"][1]["metrics"]["click"]
+    assert lists_page.auc_of(found["one"][0], "mean") is None
+    page = ranking_page.section(rows, found)
+    assert "| `multi` | 2 |" in page and "| `alone` | 2 |" in page
+    assert "`multi` against `alone`, AUC: click " in page and "[" in page and "addtocart –; purchase" in page
+    assert "says nothing" in page

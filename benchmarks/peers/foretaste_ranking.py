@@ -27,7 +27,7 @@ class Side:
         torch.set_num_threads(order["threads"])
         self.run = Run(device="cpu", threads=order["threads"], precision=order["precision"])
         clicks = clicks_of(order["rows"], Path(order["data_dir"]), self.run)
-        self.parts = {name: clicks.examples(name)[0] for name in ("train", "test")}
+        self.parts = {name: clicks.examples(name) for name in ("train", "test")}
         plan = {"epochs": order["epochs"], "patience": None}
         self.settings = DCNv2(**{**order["settings"], "plan": plan})
         self.epochs = order["epochs"]

@@ -15,11 +15,16 @@ from foretaste.dataset import Dataset
 from foretaste.errors import DataError, UnknownName
 from foretaste.experiment import load_data
 from foretaste.rank.examples import Examples
+from foretaste.rank.metrics import auc, calibration_error, grouped_auc, log_loss
 from foretaste.recipe import DataSettings
 from foretaste.run import Run
 from foretaste.vocab import Strings
 
-__all__ = ["PARTS", "Clicks", "Part", "clicks_of"]
+__all__ = ["PARTS", "SHARES", "TASK", "Clicks", "Part", "Predicted", "clicks_of"]
+
+Predicted = Mapping[str, NDArray[np.floating]]  # task -> chances
+TASK = "click"
+JUDGED = {"auc": auc, "log_loss": log_loss, "calibration_error": calibration_error}
 
 PARTS = ("train", "validation", "test")
 SHARES = (0.7, 0.2, 0.1)  # of users, or of time
@@ -64,7 +69,34 @@ class Clicks:
         """How many codes each column has, the unknown one included."""
         return [int(most) + 1 for most in self.parts["train"].codes.max(0)]
 
-    def examples(self, name: str) -> tuple[Examples, NDArray[np.int64]]:
+    def examples(self, name: str) -> Examples:
+        """A part for our ranker."""
+        return self._examples(name)[0]
+
+    def told(self, name: str, predicted: Predicted) -> Predicted:
+        """What a ranker of ours says of a part, in the order of its rows."""
+        order = self._examples(name)[1]
+        chances = np.empty(len(order), np.float32)
+        chances[order] = predicted[TASK]
+        return {TASK: chances}
+
+    def judged(self, name: str, predicted: Predicted) -> dict[str, float]:
+        """Metric -> value, of what any ranker says of the rows of a part."""
+        part, chances = self.parts[name], predicted[TASK]
+        found = {metric: float(of(part.labels, chances)) for metric, of in JUDGED.items()}
+        return found | {"grouped_auc": float(grouped_auc(part.lists, part.labels, chances))}
+
+    def about(self) -> dict[str, Any]:
+        """What a result keeps of them."""
+        return {
+            "fingerprint": self.fingerprint(),
+            "rows": {name: len(part) for name, part in self.parts.items()},
+            "positives": {name: int(part.labels.sum()) for name, part in self.parts.items()},
+            "columns": list(self.columns),
+            "words": list(self.words),
+        }
+
+    def _examples(self, name: str) -> tuple[Examples, NDArray[np.int64]]:
         """A part for our ranker, and (rows,) the row of the part that each example is."""
         part = self.parts[name]
         table = Table(
@@ -76,7 +108,7 @@ class Clicks:
                 for place, (column, size) in enumerate(zip(self.columns, self.sizes, strict=True))
             },
         )
-        return Examples.of_rows(table, part.lists, {"click": part.labels})
+        return Examples.of_rows(table, part.lists, {TASK: part.labels})
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For the libraries that run in an environment of their own."""

@@ -1,4 +1,4 @@
-"""One ranker on one table of clicks with one seed: learned, its epoch chosen on validation, judged, written down."""
+"""One ranker on one table with one seed: learned, its epoch chosen on validation, judged, written down."""
 
 import json
 import subprocess
@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import HERE, Peer, environment, versions, write_result
-from numpy.typing import NDArray
 
 from foretaste.errors import ConfigError
-from foretaste.rank.metrics import auc, calibration_error, grouped_auc, log_loss
 from foretaste.run import Run
 from foretaste.sources import data_folder
-from quality.click_data import Clicks, clicks_of
+from quality.click_data import TASK, Clicks, Predicted, clicks_of
+from quality.list_data import Lists, lists_of
 from quality.measure import circumstances, forget
 from quality.ranking_rows import RankerRow, RankerRows
 from quality.results import RESULTS
@@ -30,7 +29,6 @@ PEERS = {
     ),
     "lightgbm": Peer("lightgbm", ("lightgbm==4.7.0",)),
 }
-JUDGED = {"auc": auc, "log_loss": log_loss, "calibration_error": calibration_error}
 
 
 def place_of(rows: RankerRows, row: str, seed: int) -> Path:
@@ -53,53 +51,40 @@ def measured(rows: RankerRows, row: str, run: Run, data_dir: Path | None, work: 
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     about = circumstances(rows, row, run, command)
-    clicks = clicks_of(rows.name, data_folder(data_dir), run)
-    for sentence in clicks.words:
+    data = lists_of(rows.shop, run) if rows.shop is not None else clicks_of(rows.name, data_folder(data_dir), run)
+    for sentence in data.words:
         run.log(f"split: {sentence}")
-    if settings.by == "foretaste":
-        told, chances = _ours(settings, clicks, run, work)
+    if isinstance(data, Lists) or settings.by == "foretaste":
+        told, predicted = _ours(settings, data, run, work)
     else:
-        told, chances = _theirs(settings, clicks, run, work)
+        told, predicted = _theirs(settings, data, run, work)
     content = {
         **about,
         "by": settings.by,
         "settings": settings.model_dump(mode="json"),
-        "dataset": {
-            "fingerprint": clicks.fingerprint(),
-            "rows": {name: len(part) for name, part in clicks.parts.items()},
-            "positives": {name: int(part.labels.sum()) for name, part in clicks.parts.items()},
-            "columns": list(clicks.columns),
-            "words": list(clicks.words),
-        },
+        "dataset": data.about(),
         **told,
-        "metrics": _metrics(clicks, "test", chances["test"]),
-        "validation": _metrics(clicks, "validation", chances["validation"]),
+        "metrics": data.judged("test", predicted["test"]),
+        "validation": data.judged("validation", predicted["validation"]),
     }
     write_result(path, content)
     forget(work)
     return path
 
 
-def _metrics(clicks: Clicks, name: str, chances: NDArray[np.floating]) -> dict[str, float]:
-    part = clicks.parts[name]
-    found = {metric: float(of(part.labels, chances)) for metric, of in JUDGED.items()}
-    return found | {"grouped_auc": float(grouped_auc(part.lists, part.labels, chances))}
-
-
-def _ours(
-    row: RankerRow, clicks: Clicks, run: Run, work: Path
-) -> tuple[dict[str, Any], Mapping[str, NDArray[np.floating]]]:
-    train, held_out = clicks.examples("train")[0], clicks.examples("validation")[0]
+def _ours(row: RankerRow, data: Clicks | Lists, run: Run, work: Path) -> tuple[dict[str, Any], Mapping[str, Predicted]]:
+    """What learning took, and part -> what the ranker says of it."""
+    train, held_out = data.examples("train"), data.examples("validation")
     began = time.perf_counter()
     model = row.ranker().fit(train, held_out, replace(run, checkpoints=work / "checkpoints"))
     seconds = time.perf_counter() - began
-    chances: dict[str, NDArray[np.floating]] = {}
+    predicted: dict[str, Predicted] = {}
     for name in ("validation", "test"):
-        examples, order = clicks.examples(name)
-        chances[name] = np.empty(len(order), np.float32)
+        examples = data.examples(name)
         begun = time.perf_counter()
-        chances[name][order] = model.predict(examples)["click"]
+        found = model.predict(examples)
         answered = time.perf_counter() - begun
+        predicted[name] = data.told(name, found)
     curve = model.training["curve"]
     told = {
         "fit_seconds": seconds,
@@ -109,12 +94,11 @@ def _ours(
         "parameters": model.parameters,
         "versions": versions(("foretaste", "torch", "numpy")),
     }
-    return told, chances
+    return told, predicted
 
 
-def _theirs(
-    row: RankerRow, clicks: Clicks, run: Run, work: Path
-) -> tuple[dict[str, Any], Mapping[str, NDArray[np.floating]]]:
+def _theirs(row: RankerRow, clicks: Clicks, run: Run, work: Path) -> tuple[dict[str, Any], Mapping[str, Predicted]]:
+    """As ``_ours``, of a library in an environment of its own."""
     data, order, out = work / "clicks.npz", work / "order.json", work / "chances.npz"
     np.savez(data, **clicks.arrays())
     told = {"data": str(data), "out": str(out), "seed": run.seed, "threads": run.threads or torch.get_num_threads()}
@@ -127,7 +111,7 @@ def _theirs(
     content["versions"] = {**versions(()), **content["versions"]}
     for each in (data, order, out):
         each.unlink()
-    return content, {name: found[name] for name in ("validation", "test")}
+    return content, {name: {TASK: found[name]} for name in ("validation", "test")}
 
 
 def _call(python: Path, script: Path, order: Path, threads: int, run: Run) -> None:

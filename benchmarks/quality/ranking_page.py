@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.stats import ttest_ind
 
+from quality.lists_page import best_epoch, lists_about, lists_compared, lists_table
 from quality.page import code_of, number
 from quality.ranking_rows import ROWS, RankerRows, read_rows
 from quality.results import RESULTS
@@ -114,7 +115,10 @@ def _results(rows: RankerRows) -> Found:
 def section(rows: RankerRows, found: Found) -> str:
     """The tables of one data set."""
     lines = [f"## {rows.name}", "", f"{rows.title}.", "", f"`python benchmarks/ranking_quality.py run ROW {rows.name}`"]
-    if found:
+    if found and rows.shop is not None:
+        lines += ["", *lists_about(next(iter(found.values()))[0]), "", *lists_table(rows, found), ""]
+        lines += lists_compared(rows, found)
+    elif found:
         lines += ["", *_about(next(iter(found.values()))[0]), "", *_table(found), ""]
         lines += [*_compared(rows, found), *_reached(rows, found)]
     missing = [row for row in rows.models if row not in found]
@@ -139,7 +143,7 @@ def _table(found: Found) -> Iterator[str]:
     for row in sorted(found, key=lambda row: -_mean(found[row], "auc")):
         results = found[row]
         aucs = [each["metrics"]["auc"] for each in results]
-        epochs = [_best_epoch(each) for each in results]
+        epochs = [best_epoch(each) for each in results]
         speeds = [
             each["dataset"]["rows"]["train"] / statistics.median(each["epoch_seconds"])
             for each in results
@@ -168,11 +172,6 @@ def _code(results: Sequence[Mapping[str, Any]]) -> str:
     if results[0]["by"] == "foretaste":
         return "; ".join(sorted({code_of(each) for each in results}))
     return f"{results[0]['by']} {results[0]['versions'][results[0]['by']]}"
-
-
-def _best_epoch(told: Mapping[str, Any]) -> int:
-    curve = [-1.0 if each is None else each for each in told["curve"]]
-    return 1 + max(range(len(curve)), key=curve.__getitem__)
 
 
 def _mean(results: Sequence[Mapping[str, Any]], metric: str) -> float:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from foretaste.errors import UnknownName
 from foretaste.rank.dcnv2 import DCNv2
+from foretaste.simulate import Shop
 
 __all__ = ["RankerRow", "RankerRows", "read_rows"]
 
@@ -33,14 +34,18 @@ class RankerRow(BaseModel):
 
 
 class RankerRows(BaseModel):
-    """A table of clicks and the rankers that are measured on it."""
+    """A table and the rankers that are measured on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     name: str
     title: str
+    shop: Shop | None = None
+    """The simulated shop whose lists are ranked, by tasks. None: a published table of clicks of this name."""
     models: Mapping[str, RankerRow]
+    sums: Mapping[str, tuple[str, ...]] = {}
+    """Rows that are told as one, each for the tasks that it has, such as rankers of a single task."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Rows of which the first is to be above the second."""
     reach: Mapping[str, float] = {}
@@ -59,7 +64,8 @@ class RankerRows(BaseModel):
 
     def fingerprint(self, row: str) -> str:
         """A digest of a row's settings and of the name of its table."""
-        told = json.dumps([self.name, self.settings(row).model_dump(mode="json")], sort_keys=True)
+        shop = [] if self.shop is None else [self.shop.model_dump(mode="json")]
+        told = json.dumps([self.name, self.settings(row).model_dump(mode="json"), *shop], sort_keys=True)
         return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
 
 

@@ -29,7 +29,9 @@ PROTOCOL = (
     "the first turn of each warms up and does not count. Seconds are of an epoch without validation, by our training "
     "log and around FuxiCTR's train_epoch, which gets batches that lie in memory and not those of its own loader, that "
     "reads files; answering is the whole test part in batches of 8,192. Ratios are theirs / ours in seconds per row, "
-    "round by round, so above 1 we are faster.",
+    "round by round, so above 1 we are faster. The floor is what the matrix products of this network would take, there "
+    "and back, at the rate of a square product in the same precision with the same threads: no library that computes "
+    "them is faster than that.",
     "Candidates: 500 examples of one query of a simulated shop, by the ranker of the two-stage model as it is by "
     "default: what is known of the pairs is there, and is read, looked up and scored.",
     "Features: what the log tells of people, items and pairs at the moment of asking, for 50 candidates of each of so "
@@ -70,6 +72,7 @@ def beside_fuxictr(given: argparse.Namespace) -> dict[str, Any]:
             answers = {
                 who: [worker.ask("chances") for _ in range(given.rounds + 1)][1:] for who, worker in workers.items()
             }
+            floor = workers["foretaste"].ask("floor")
         finally:
             for worker in workers.values():
                 worker.end()
@@ -81,6 +84,7 @@ def beside_fuxictr(given: argparse.Namespace) -> dict[str, Any]:
         "answering": {who: summary([each["rows"] / each["seconds"] for each in rows]) for who, rows in answers.items()},
         "training_ratio": _ratio({who: rows[1:] for who, rows in epochs.items()}),
         "answering_ratio": _ratio(answers),
+        "floor": floor,
         "reach": {"training": 2.0, "answering": 5.0},
         "raw": {"epochs": epochs, "answers": answers},
     }

@@ -147,6 +147,7 @@ def test_the_page_tells_what_is_fast_and_what_is_not():
         "frappe": {
             **about, **{key: {"foretaste": told, "fuxictr": told} for key in ("training", "answering")},
             "training_ratio": ratio, "answering_ratio": ratio, "reach": {"training": 2.0, "answering": 5.0},
+            "floor": {"training": 2e6, "answering": 1e6, "flops_per_second": 4e8, "precision": "fp32"},
         },
         "candidates": {**about, "milliseconds": told, "candidates": 500, "queries": 60, "reach": 5.0},
         "features": {**about, "seconds": {"10": ratio, "40": ratio}, "growth": 1.3,
@@ -155,6 +156,7 @@ def test_the_page_tells_what_is_fast_and_what_is_not():
     page = ranking_page.speed({"protocol": ["How."], "cases": cases})
     assert "| training | 100 (90, 110) | 100 (90, 110) | 2.50 (2.00, 3.00) | 2, reached |" in page
     assert "| answering | 100 (90, 110) | 100 (90, 110) | 2.50 (2.00, 3.00) | 5, missed |" in page
+    assert "2.00 Mflop per row at 0 Gflop/s (fp32) would be 200 rows/s; foretaste is at 50%, fuxictr is at 50%" in page
     assert "500 candidates take 100.0 ms" in page and "5 ms, missed" in page
     assert "60 s, reached" in page and "1.1, missed" in page
     cases["frappe"] |= {"training": {"foretaste": told}, "training_ratio": None}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from foretaste_sequences import answer, on_request
+from foretaste_sequences import answer, matrix_rate, on_request
+from torch.utils.flop_counter import FlopCounterMode
 
 from foretaste.rank.dcnv2 import DCNv2
 from foretaste.run import Run
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the scripts there import e
 from quality.click_data import clicks_of
 
 REPEATED = 3  # of what is timed bare the median counts
+COUNTED = 4096  # rows whose operations are
 
 
 class Side:
@@ -58,10 +60,25 @@ class Side:
             parameters=self.model.parameters,
         )
 
+    def floor(self) -> None:
+        """Operations of the matrix products of a row, learned and answered, and how many a second the machine does."""
+        rows = torch.arange(COUNTED)
+        batch, net = self.model.inputs(self.parts["test"]).batch(rows), self.model.net
+        with FlopCounterMode(display=False) as answering, torch.no_grad():
+            net.eval()(batch)
+        with FlopCounterMode(display=False) as training:
+            net.train()(batch).sum().backward()
+        answer(
+            training=training.get_total_flops() / COUNTED,
+            answering=answering.get_total_flops() / COUNTED,
+            flops_per_second=matrix_rate(torch.bfloat16 if precision_of(self.run) == "bf16" else torch.float32),
+            precision=precision_of(self.run),
+        )
+
 
 def main() -> None:
     side = Side(json.loads(sys.stdin.readline()))
-    requests = {each.__name__: each for each in (side.epoch, side.chances)}
+    requests = {each.__name__: each for each in (side.epoch, side.chances, side.floor)}
     for line in sys.stdin:
         requests[line.strip()]()
 

@@ -66,6 +66,18 @@ def _beside(case: Mapping[str, Any]) -> Iterator[str]:
         told = "–" if ratio is None else f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
         verdict = "" if ratio is None else ", reached" if ratio["median"] >= goal else ", missed"
         yield f"| {what} | {' | '.join(cells + ['–'] * (2 - len(cells)))} | {told} | {goal:g}{verdict} |"
+    if "floor" not in case:  # results from before it was counted
+        return
+    floor = case["floor"]
+    yield ""
+    for what in case["reach"]:
+        most = floor["flops_per_second"] / floor[what]
+        shares = ", ".join(f"{who} is at {each['median'] / most:.0%}" for who, each in case[what].items())
+        rate = f"{floor['flops_per_second'] / 1e9:,.0f} Gflop/s ({floor['precision']})"
+        yield (
+            f"- Floor of {what}: {floor[what] / 1e6:.2f} Mflop per row at {rate} would be {most:,.0f} rows/s; "
+            f"{shares} of it."
+        )
 
 
 def _candidates(case: Mapping[str, Any]) -> Iterator[str]:

@@ -272,6 +272,10 @@ def test_stages_learn_by_depth():
     share = {name: getattr(each, "share_of_rate", 1.0) for name, each in model.net.named_parameters()}
     assert {each for name, each in share.items() if name.startswith("heads")} == {1.0}
     assert {each for name, each in share.items() if name.startswith(("cross", "deep"))} == {0.5}
+    assert {each for name, each in share.items() if name.startswith("vectors")} == {0.25}
+    _, blocks = batch_and_net(DCNv2(**FAST, layer_rate=0.5, group_dim=8, plan=TrainPlan(epochs=1)))
+    share = {name: getattr(each, "share_of_rate", 1.0) for name, each in blocks.net.named_parameters()}
+    assert {each for name, each in share.items() if name.startswith("groups")} == {0.25}
     assert {each for name, each in share.items() if name.startswith("vectors")} == {0.125}
 
 

@@ -230,6 +230,8 @@ def test_names_that_are_not_there_are_refused():
     ):
         with pytest.raises(error, match=words):
             Policy(rules=rules).fitted(ITEMS, CATALOG, ONE_HOT)
+    with pytest.raises(UnknownName, match="'brand'"):
+        Policy(aim=Calibrated(column="brand")).fitted(ITEMS, CATALOG, ONE_HOT)
     with pytest.raises(ValueError, match="count"):
         AtMost(column="genre", count=0)
     with pytest.raises(ValueError, match="less than or equal to 1"):
@@ -316,3 +318,21 @@ def test_the_report_draws_what_policies_cost(tried, tmp_path):
         assert f'id="plot-policy-{metric}"' in page
     write_report(tmp_path / "plain.html", replace(board, policies={}).to_json(), title="none")
     assert "What list policies" not in (tmp_path / "plain.html").read_text()
+
+
+def test_a_quota_keeps_room_for_what_must_come():
+    said = []
+    # Items 0 and 1 are of one genre; 1 must come, and stands last.
+    rules = [AtMost(column="genre", count=1), MustInclude(items=[ITEMS[1]])]
+    top = chosen(Policy(rules=rules), [[0, 4, 8, 1]], 3, said=said)
+    assert sorted(top.items[0].tolist()) == [1, 4, 8]
+    assert said == []
+    top = chosen(Policy(rules=rules), [[0, 2, 1, 3]], 2, said=said)
+    assert 1 in top.items[0].tolist()
+    assert "nothing else was left, so 1 places" in said[0]
+
+
+def test_a_dpp_of_no_diversity_is_the_order_of_relevance():
+    assert chosen(Policy(aim=DPP().at(0.0)), [[0, 1, 4, 8]], 4).items[0].tolist() == [0, 1, 4, 8]
+    for diversity in (1e-6, 1e-3):  # what is the very same as another one still comes last
+        assert chosen(Policy(aim=DPP().at(diversity)), [[0, 1, 4, 8]], 4).items[0].tolist() == [0, 4, 8, 1]

@@ -11,6 +11,7 @@ from torch import nn
 
 from foretaste.catalog import Categories, Category, Number, Table, Text, Time, Vector
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
+from foretaste.nets.fields import MeanOfNames, SequenceVector
 from foretaste.ragged import PAD, Ragged
 from foretaste.rank.dcnv2 import DCNv2
 from foretaste.rank.examples import Examples
@@ -325,3 +326,47 @@ def test_a_block_is_a_matrix_over_the_vectors_of_its_group():
         members = vectors[:, [field.group == name for field in held]].flatten(1)
         expected = nn.functional.gelu(block.norm(block.matrix(members)))
         assert torch.allclose(block(read, net.vectors.functions), expected, atol=1e-5)
+
+
+def test_no_batch_of_whole_lists_has_a_single_row():
+    lengths = [4, 1, 4, 1, 4, 1, 1]
+    request = np.repeat(np.arange(len(lengths)), lengths)
+    places = Table(len(request), {"x": Number(np.arange(len(request), dtype=float))})
+    nothing = np.full(len(request), PAD)
+    examples = Examples(
+        request, Table(len(lengths)), nothing, Table(0), places, {"click": np.zeros(len(request), np.int8)}
+    )
+    inputs = Inputs(fields_of(examples), examples, ["click"])
+    for seed in range(20):
+        for size in (2, 4, 5):
+            batches = RankBatches(inputs, size, np.random.default_rng(seed), whole=True)
+            assert min(map(len, batches)) > 1
+            assert sorted(torch.cat([batch.lists for batch in batches]).tolist()) == request.tolist()
+
+
+def test_one_infinite_vector_is_missing_and_changes_nothing_else():
+    torn, lacking = (np.array([[1, 0], [wrong, 1], [2, 2], [1, 1]], np.float32) for wrong in (np.inf, np.nan))
+    (first, _), (second, found) = (read(shop(items={"image": Vector(each)}), "image") for each in (lacking, torn))
+    assert second.reader.fitted.tolist() == first.reader.fitted.tolist()
+    assert found[1].tolist() == [0, 0, 1]
+
+
+def test_options_are_of_the_kind_that_a_column_turns_out_to_be():
+    shops = {"shop": Number(np.arange(5.0))}
+    field, codes = read(shop(places=shops), "shop", hashed=100)
+    assert field.kind == "category" and codes.shape == (6,)
+    with pytest.raises(ConfigError, match="log is an option of number; gender is category"):
+        read(shop(), "gender", log=True)
+    with pytest.raises(ConfigError, match="'age' is a column of category, which cannot be read as number"):
+        read(shop(), "age", answered_as="first")
+
+
+def test_a_declared_position_is_answered_as_the_first_place():
+    fields = fields_of(shop(), page=[{"column": "position"}])
+    assert next(iter(fields)).feature.answered_as == 0
+
+
+def test_the_vector_of_names_that_nobody_met_says_nothing():
+    table = MeanOfNames(3, 4, 1.0)
+    assert not table(torch.tensor([0, 0]), torch.tensor([0, 2])).any()
+    assert not SequenceVector(3, 4, 5, 0, 1, 0.0, 1.0).names[0].any()

@@ -1,6 +1,7 @@
 """The ranker on plain tables: reading, training, saving, predicting, on the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ from foretaste.cli import main
 from foretaste.errors import BundleError, DataError, UnknownName
 from foretaste.rank.dcnv2 import DCNv2
 from foretaste.rank.features import groups_of
+from foretaste.rank.fields import Fields
 from foretaste.rank.saved import load_ranker, save_ranker
 from foretaste.rank.table import PlainTable
 from foretaste.rank.tasks import Task
@@ -253,3 +255,126 @@ def test_columns_without_anything_in_them_are_unknown(folder):
     empty = shown(6).with_columns(tags=pl.lit(None), likes=pl.lit("2024-01-01"), price=pl.lit(None))
     found = model.predict(PlainTable.read(empty, fields=model.fields).examples)
     assert np.isfinite(found["click"]).all()
+
+
+def again(frame, feature, **options):
+    """A ranker of one feature, and the codes of a table as it was read to learn and as it is read to answer."""
+    settings = DCNv2(**SMALL, groups={"any": [feature]}, plan=TrainPlan(epochs=1), **options)
+    table = PlainTable.read(frame, tasks=["click"], groups=settings.groups)
+    model = settings.fit(table.examples, run=RUN)
+    answered = PlainTable.read(frame, fields=model.fields)
+    (field,) = model.fields
+    return field, [field.read(each.examples.tables()[field.level], answering=False) for each in (table, answered)]
+
+
+LISTED = ["a|b|c", "b|c", "a", "c|a|", "", "b"] * 10
+AS_JSON = ['["a","b","c"]', '["b","c"]', '["a"]', '["c","a"]', None, '["b"]'] * 10
+
+
+@pytest.mark.parametrize("kind", ["categories", "sequence"])
+@pytest.mark.parametrize("hashed", [None, 1000])
+@pytest.mark.parametrize("written", [LISTED, AS_JSON, [each.replace("|", ";") for each in LISTED]])
+def test_lists_of_names_are_answered_as_they_were_learned(kind, hashed, written):
+    feature = {"column": "tags", "kind": kind} | ({"hashed": hashed} if hashed and kind == "categories" else {})
+    frame = pl.DataFrame({"tags": written, "click": [0, 1] * 30})
+    _, (learned, answered) = again(frame, feature)
+    assert learned.lengths.tolist() == [3, 2, 1, 2, 0, 1] * 10 + [0]
+    assert learned.lists() == answered.lists()
+    assert learned.values.min() > 0
+
+
+def test_undeclared_lists_and_lists_of_numbers_are_answered_as_they_were_learned():
+    for values in (AS_JSON, LISTED, [[1, 2], [3, 4], [2, 1]] * 20, ["[1, 2]", "[3, 4]", "[2, 1]"] * 20):
+        frame = pl.DataFrame({"tags": values, "click": [0, 1] * 30})
+        kinds = ("sequence",) if values[0] in ([1, 2], "[1, 2]") else (None, "categories")
+        for kind in kinds:
+            _, (learned, answered) = again(frame, {"column": "tags", "kind": kind})
+            assert learned.lists() == answered.lists()
+            assert learned.values.min() > 0
+
+
+def test_declared_kinds_are_read_as_such_whatever_they_look_like():
+    clicks = {"click": [0, 1] * 30}
+    single = pl.DataFrame({"visited": [str(each) for each in range(60)], **clicks})
+    _, (learned, _) = again(single, {"column": "visited", "kind": "sequence"})
+    assert learned.lengths.tolist() == [1] * 60 + [0]
+    numbers = pl.DataFrame({"style_code": [str(each) for each in range(59)] + ["none"], **clicks})
+    field, (learned, answered) = again(numbers, {"column": "style_code", "kind": "number"})
+    assert field.reader.kind == "standard"
+    assert learned[:, 1].tolist() == answered[:, 1].tolist() == [0] * 59 + [1, 1]
+    times = pl.DataFrame({"when": ["2026-01-01 10:00", "2026-01-02 11:00"] * 29 + ["soon", None], **clicks})
+    field, (learned, answered) = again(times, {"column": "when", "kind": "time"})
+    few = PlainTable.read(pl.DataFrame({"when": ["soon", "2026-01-01 10:00"]}), fields=Fields((field,)))
+    told = field.read(few.examples.places, answering=True)
+    assert told[:, -1].tolist() == [1, 0, 1]
+    np.testing.assert_allclose(told[1], learned[0])
+
+
+def test_numbers_keep_their_digits():
+    seconds = 1_700_000_000 + np.arange(600) % 60
+    frame = pl.DataFrame({"when": seconds, "click": (np.arange(600) % 60 < 30).astype(int)})
+    _, (learned, answered) = again(frame, {"column": "when", "kind": "number"})
+    np.testing.assert_array_equal(learned, answered)
+    assert len(np.unique(answered[:600, 0])) == 60
+
+
+@pytest.mark.parametrize("outcome", [[True, False], ["yes", "no"], ["true", "false"]])
+def test_outcomes_are_left_out_however_they_are_written(outcome):
+    frame = pl.DataFrame({"click": [0, 1] * 30, "purchase": outcome * 30, "x": np.arange(60.0)})
+    said = []
+    table = PlainTable.read(frame, tasks=["click"], log=lambda message, numbers=None: said.append(message))
+    assert list(table.examples.places) == ["x"]
+    assert any("purchase: left out" in each for each in said)
+
+
+@pytest.mark.parametrize(
+    "times", [{"shown_at": "2026-01-01"}, {"Timestamp": 1.5}, {"time": 0.25}], ids=lambda each: next(iter(each))
+)
+def test_the_latest_are_held_out_by_any_column_of_times(times):
+    ((name, first),) = times.items()
+    rows = np.random.default_rng(0).permutation(40)
+    told = (
+        [f"2026-01-{1 + each % 28:02d} {each // 28:02d}:00" for each in rows] if isinstance(first, str) else rows / 50
+    )
+    table = PlainTable.read(pl.DataFrame({name: told, "x": rows * 1.0, "click": [0, 1] * 20}))
+    learned, held_out = table.split(0.1, 0)
+    if not isinstance(first, str):
+        assert held_out.places["x"].values.min() > learned.places["x"].values.max()
+    else:
+        moment = [held_out.places[name].values.min(), learned.places[name].values.max()]
+        assert moment[0] >= moment[1]
+
+
+def test_a_column_of_chances_is_not_overwritten():
+    table = PlainTable.read(pl.DataFrame({"x": [1.0, 2.0], "click_probability": [0.1, 0.2]}))
+    with pytest.raises(DataError, match="click_probability already"):
+        table.with_chances({"click": np.array([0.5, 0.5])})
+
+
+def test_lists_held_out_without_a_click_are_judged_by_log_loss(tmp_path, capsys):
+    frame = pl.DataFrame({"x": np.arange(60.0), "time": np.arange(60), "click": [1, 1, 1, 1] + [0] * 56})
+    frame.write_csv(tmp_path / "few.csv")
+    out = tmp_path / "bundle"
+    arguments = ["rank", "train", str(tmp_path / "few.csv"), "--out", str(out), "--tasks", "click",
+                 "--set", "plan.epochs=2", "--threads", "1"]  # fmt: skip
+    assert main(arguments) == 0
+    assert "auc can be had of no task of the validation part; epochs are judged by log loss" in capsys.readouterr().err
+    two = PlainTable.read(frame.head(2), tasks=["click"])
+    assert fit_table(DCNv2(**SMALL, plan=TrainPlan(epochs=1)), two, None, RUN).training["best_epoch"] == 1
+
+
+def test_a_fit_of_a_table_is_resumed(tmp_path):
+    table = PlainTable.read(shown(90), tasks=["click"])
+    run = replace(RUN, checkpoints=tmp_path / "checkpoints", resume=True)
+    first, again = (fit_table(DCNv2(**SMALL, plan=TrainPlan(epochs=2)), table, None, run) for _ in range(2))
+    assert np.array_equal(first.state()["0.heads.0.last.weight"], again.state()["0.heads.0.last.weight"])
+
+
+def test_tasks_of_a_file_that_are_no_settings_are_told(tmp_path, capsys):
+    shown(60).write_csv(tmp_path / "shown.csv")
+    (tmp_path / "ranker.yaml").write_text("tasks: [click]\nplan: {epochs: 1}\n")
+    arguments = ["rank", "train", str(tmp_path / "shown.csv"), "--config", str(tmp_path / "ranker.yaml"),
+                 "--out", str(tmp_path / "bundle"), "--threads", "1"]  # fmt: skip
+    assert main(arguments) == 2
+    assert "tasks" in capsys.readouterr().err
+    assert main([*arguments, "--tasks", "click"]) == 0

@@ -20,7 +20,7 @@ from foretaste.rank.item_times import ItemTimes
 from foretaste.rank.later import later_slice
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, _union, pooled
-from foretaste.rank.stage import among, drawn
+from foretaste.rank.stage import Stage, among, drawn
 from foretaste.run import Run
 from foretaste.validation import ndcg_at_10
 from foretaste.vocab import Vocab
@@ -522,6 +522,10 @@ def test_settings_that_do_not_fit_are_refused():
         ({"sources": {"ease": {"l": 3}}}, "ease"),
         ({"slice": 1.0}, "less than 1"),
         ({"ranker": {"layers": 3}}, "layers"),
+        (
+            {"ranker": {"tasks": {"buy": {}}}, "weights": {"view": 1, "buy": 1}},
+            "weights names view; the ranker's tasks",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             TwoStage(**options)
@@ -703,3 +707,54 @@ def test_lists_are_asked_for_that_nobody_was_shown(halves):
         TwoStage(sources={"itemknn": {}}, examples="shown", slice=0.3, weights={"view": 1.0}).fit(
             with_shown_lists(train), run=RUN
         )
+
+
+def test_a_source_may_name_a_single_candidate(halves):
+    train, _ = halves
+    settings = TwoStage(
+        sources={"itemknn": {}, "popular": {}}, candidates={"itemknn": 20, "popular": 1}, slice=0.3,
+        ranker={**FAST, "plan": {"epochs": 1}},
+    )  # fmt: skip
+    assert (settings.fit(train, run=RUN).recommend([[1, 2]], 5).items != PAD).all()
+
+
+def test_what_cannot_be_learned_from_is_passed_over_where_something_else_can(halves):
+    train, holdout = halves
+    data = with_shown_lists(train)
+    labels = {task: np.zeros_like(label) for task, label in data.impressions.labels.items()}
+    never = replace(data, impressions=replace(data.impressions, labels=labels))
+    said = []
+    run = replace(RUN, log=lambda message, numbers=None: said.append(message))
+    settings = TwoStage(sources={"itemknn": {}}, candidates=20, slice=0.3, ranker={**FAST, "plan": {"epochs": 1}})
+    model = settings.fit(never, holdout, run)
+    assert model.settings.examples in EXAMPLES
+    met = replace(data.impressions, labels={"click": np.full_like(next(iter(labels.values())), -1)})
+    model = settings.fit(replace(data, impressions=met), holdout, run)
+    assert any("nothing can be learned from lists that were shown" in each for each in said)
+    assert model.settings.examples in ("candidates", "both")
+
+
+def test_weights_that_nothing_can_learn_are_refused_before_anything_is_fitted(halves, monkeypatch):
+    train, _ = halves
+    data = with_shown_lists(train)
+    early = replace(data, impressions=data.impressions.take(data.impressions.time < int(train.time.min()) + HOUR))
+    task = next(iter(data.impressions.labels))
+    monkeypatch.setattr(ItemKNN, "_fit", lambda *given: pytest.fail("a source was fitted"))
+    settings = TwoStage(sources={"itemknn": {}}, slice=0.3, weights={task: 1.0}, ranker=FAST)
+    with pytest.raises(ConfigError, match=f"weights names {task}"):
+        settings.fit(early, run=RUN)
+    with pytest.raises(UnknownName, match="brand"):
+        settings.model_copy(update={"weights": None, "policy": calibrated_by("brand")}).fit(train, run=RUN)
+
+
+def calibrated_by(column):
+    return TwoStage(sources={"itemknn": {}}, policy={"aim": {"kind": "calibrated", "column": column}}).policy
+
+
+def test_histories_are_read_alike_when_learning_and_when_answering(shop):
+    stage = Stage.of({"itemknn": ItemKNN().fit(shop.where(shop.item > 3), run=RUN)}, {"itemknn": 5}, shop)
+    queries = Queries.of_users(shop, np.array([0, 1, 2]))
+    pool = stage.pool(queries, None)
+    known = queries.where(queries.history.values > 3)
+    found, expected = stage.examples(queries, pool), stage.of_queries(known)
+    np.testing.assert_array_equal(found.requests["user events"].values, expected["user events"].values)

@@ -59,7 +59,9 @@ def train_command(
 
     content = with_overrides({} if config is None else read_yaml(config), settings or [])
     if tasks is not None:
-        content["tasks"] = {task: (content.get("tasks") or {}).get(task, {}) for task in split_list(tasks)}
+        known = content.get("tasks")
+        known = known if isinstance(known, dict) else {}  # what else stands there is the other option's to judge
+        content["tasks"] = {task: known.get(task, {}) for task in split_list(tasks)}
     chosen = validated(DCNv2, content, "ranker" if config is None else str(config))
     check_place(out, marker=INDEX)
     with Console(quiet=quiet, curves=tensorboard) as console:

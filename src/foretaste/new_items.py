@@ -1,6 +1,8 @@
 """Items that a fitted model has never met: their rows, read as those of its own catalogue and put behind them."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +12,7 @@ from foretaste.errors import DataError
 from foretaste.ragged import PAD, Ragged
 from foretaste.vocab import Strings
 
-__all__ = ["appended", "read_like"]
+__all__ = ["appended", "names_in_texts", "read_like"]
 
 SEPARATORS = "|;,"
 AnyNames = TypeVar("AnyNames", Category, Categories)
@@ -69,16 +71,37 @@ def _as_text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
-def _as_categories(known: Column, texts: Sequence[str | None], name: str) -> Column:
-    """Texts split where the most known names are found: a separator that stands in two rows is not seen as one."""
-    there = set(known.names.lists())  # type: ignore[union-attr]
+def names_in_texts(texts: Sequence[str | None], known: Collection[str] | None = None) -> Categories:
+    """The names that each text holds: those of a JSON list, or what separators stand between.
+
+    Args:
+        known: Texts are split where the most of these are found: a separator that stands in two rows is not seen as
+            one. None: by the separator that the most of them hold; by none where that is none.
+    """
 
     def split(separator: str | None) -> list[list[str]]:
-        return [[] if each is None else [part.strip() for part in each.split(separator)] for each in texts]
+        return [[] if each is None else _names_in(each, separator) for each in texts]
 
-    whole = [[] if each is None else [each.strip()] for each in texts]
-    ways = [whole, *(split(each) for each in SEPARATORS)]
-    return Categories.from_lists(max(ways, key=lambda rows: sum(part in there for row in rows for part in row)))
+    if known is None:
+        counts = {each: sum(each in text for text in texts if text is not None) for each in SEPARATORS}
+        most = max(SEPARATORS, key=counts.__getitem__)
+        return Categories.from_lists(split(most if counts[most] else None))
+    ways = [split(None), *(split(each) for each in SEPARATORS)]
+    return Categories.from_lists(max(ways, key=lambda rows: sum(part in known for row in rows for part in row)))
+
+
+def _names_in(text: str, separator: str | None) -> list[str]:
+    if text.startswith("["):
+        with suppress(ValueError, RecursionError):
+            parts = json.loads(text)
+            if isinstance(parts, list):
+                return [str(each) for each in parts if each is not None]
+    parts = [text] if separator is None else text.split(separator)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _as_categories(known: Column, texts: Sequence[str | None], name: str) -> Column:
+    return names_in_texts(texts, set(known.names.lists()))  # type: ignore[union-attr]
 
 
 def _as_numbers(known: Column, texts: Sequence[str | None], name: str) -> Column:

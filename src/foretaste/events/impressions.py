@@ -200,7 +200,7 @@ def _positions(gathered: Gathered, rows: NDArray[np.int64], request: NDArray[np.
     return (numbers - (1 if numbers.min() >= 1 else 0)).astype(np.int32)
 
 
-def _label(name: str, numbers: NDArray[np.float32]) -> NDArray[np.int8]:
+def _label(name: str, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
     known = ~np.isnan(numbers)
     if not np.isin(numbers[known], (0, 1)).all():
         raise DataError(f"Label {name!r} holds other values than 0, 1 and nothing. Name the labels, or correct it.")

@@ -234,7 +234,7 @@ def _values(gathered: Gathered, min_value: float | None, findings: Findings, nam
         return None
     unread = gathered.numbers["value"].unread()
     findings.add("F014", len(unread), unread)
-    return gathered.numbers["value"].numbers()
+    return gathered.numbers["value"].numbers().astype(np.float32)
 
 
 def _keep(

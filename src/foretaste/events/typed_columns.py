@@ -33,7 +33,7 @@ class NumberColumn:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._chunks: list[NDArray[np.float32]] = []
+        self._chunks: list[NDArray[np.float64]] = []
         self._unread: list[NDArray[np.int64]] = []
         self._rows = 0
 
@@ -42,16 +42,15 @@ class NumberColumn:
         array = numbers.fill_null(np.nan).to_numpy()
         given = values.is_not_null().to_numpy()
         self._unread.append(np.flatnonzero(given & ~np.isfinite(array)) + self._rows)
-        array = np.where(np.isfinite(array), array, np.nan)
-        self._chunks.append(array.astype(np.float32))
+        self._chunks.append(np.where(np.isfinite(array), array, np.nan))
         self._rows += len(values)
 
     def unread(self) -> NDArray[np.int64]:
         """The rows in which something stands that is no finite number."""
         return np.concatenate(self._unread) if self._unread else np.empty(0, np.int64)
 
-    def numbers(self) -> NDArray[np.float32]:
-        return np.concatenate(self._chunks) if self._chunks else np.empty(0, np.float32)
+    def numbers(self) -> NDArray[np.float64]:
+        return np.concatenate(self._chunks) if self._chunks else np.empty(0)
 
 
 class TypedColumn:
@@ -98,8 +97,15 @@ class TypedColumn:
             return Time(whole), "time"
         return _of_texts(self.name, whole, self._dictionary)
 
-    def as_written(self, rows: NDArray[np.int64]) -> Column:
-        """The same, but texts are texts, whatever they look like."""
+    def as_written(self, rows: NDArray[np.int64], *, lists_of_names: bool = False) -> Column:
+        """The same, but texts are texts, whatever they look like.
+
+        Args:
+            lists_of_names: Lists are of names, even where all are numbers and equally many.
+        """
+        if self._kind == "lists" and lists_of_names:
+            lists = pl.concat([each for each in self._chunks if isinstance(each, pl.Series)], how="vertical")
+            return _names_of(lists.gather(rows))
         if self._kind != "text":
             return self.column(rows)[0]
         codes = np.concatenate(self._chunks)[rows]
@@ -163,8 +169,11 @@ def _of_lists(lists: pl.Series) -> tuple[Column, str]:
         given = lists.is_not_null().to_numpy()
         values[given] = lists.drop_nulls().explode().cast(pl.Float32).fill_null(np.nan).to_numpy().reshape(-1, width)
         return Vector(values), f"vector of {width}"
-    rows = lists.to_list()
-    return Categories.from_lists([[str(each) for each in row or () if each is not None] for row in rows]), "categories"
+    return _names_of(lists), "categories"
+
+
+def _names_of(lists: pl.Series) -> Categories:
+    return Categories.from_lists([[str(each) for each in row or () if each is not None] for row in lists.to_list()])
 
 
 def _of_texts(name: str, codes: NDArray[np.uint32], dictionary: Dictionary) -> tuple[Column, str]:

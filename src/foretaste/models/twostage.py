@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from foretaste.dataset import Dataset, Needs
-from foretaste.errors import ConfigError, MissingData, UnknownName
+from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.evaluation.lists import ItemVectors, item_vectors
 from foretaste.fallback import fill_by_popularity
 from foretaste.models.parts import Parts, folder_of_part, needs_of
@@ -101,6 +101,9 @@ class TwoStage(Settings):
             raise ValueError(
                 f"candidates are of {', '.join(self.candidates)}; the sources are {', '.join(self.sources)}"
             )
+        learned = self.ranker.tasks
+        if learned is not None and (strange := [task for task in self.weights or {} if task not in learned]):
+            raise ValueError(f"weights names {', '.join(strange)}; the ranker's tasks are {', '.join(learned)}")
         return self
 
     @property
@@ -115,21 +118,31 @@ class TwoStage(Settings):
         for task in self.weights or {}:
             if task not in tasks:
                 raise UnknownName("task that weighs", task, sorted(tasks))
-        final = self._fitted_sources(self.sources, train, validation, run, "all")
-        settled = {label: each.settings_to_refit() for label, each in final.items()}
         by_events = Needs.ORDER in train.has and not isinstance(self.slice, str)
         asks = self.asked or ("events" if by_events else "users")
         later = later_slice(train, self.slice, run, asks, self.lists)
+        kinds = self._kinds_of_examples(later, validation)
+        about, vectors = About.of(train), item_vectors(train) if self.policy else None
+        if self.policy is not None and vectors is not None:
+            self.policy.fitted(about.items, about.catalog, vectors)  # so that what it cannot do is said now
+        final = self._fitted_sources(self.sources, train, validation, run, "all")
+        settled = {label: each.settings_to_refit() for label, each in final.items()}
         early = self._fitted_sources(settled, later.early, None, run, "early")
         asked = self if validation is None else self._asked_like(validation)
         gathering = asked._gathering(Stage.of(early, self.sizes, later.early, later.known), later, run)
-        stage, vectors = Stage.of(final, self.sizes, train), item_vectors(train) if self.policy else None
-        tried = []
-        for kind in self._kinds_of_examples(later, validation):
-            ranker = self._fitted_ranker(gathering.examples(kind), run)
+        stage = Stage.of(final, self.sizes, train)
+        tried: list[TwoStageModel] = []
+        for kind in kinds:
+            try:
+                ranker = self._fitted_ranker(gathering.examples(kind), run)
+            except DataError as error:
+                if kind == kinds[-1] and not tried:
+                    raise
+                run.log(f"twostage: nothing can be learned from {EXAMPLES[kind]}: {error}")
+                continue
             weights = self.weights or {name: task.weight for name, task in ranker.tasks.items()}
             settings = asked.model_copy(update={"examples": kind})
-            model = TwoStageModel(settings, stage, ranker, weights, vectors, About.of(train))
+            model = TwoStageModel(settings, stage, ranker, weights, vectors, about)
             model.training = {"ranker": ranker.training}
             if validation is not None and len(validation):
                 _weigh(model, validation, self.weights is None)
@@ -149,17 +162,15 @@ class TwoStage(Settings):
             MissingData: The log tells of no lists that were shown, and they are asked for.
             ConfigError: No ranker would have all the tasks that weigh.
         """
-        if later.shown is None:
-            if self.examples in ("shown", "both"):
-                raise MissingData(
-                    f"twostage: examples is {self.examples!r}, and the later slice has no list that was shown. Give "
-                    "impressions, a longer slice, or examples: candidates."
-                )
-            return ("candidates",)
+        if later.shown is None and self.examples in ("shown", "both"):
+            raise MissingData(
+                f"twostage: examples is {self.examples!r}, and the later slice has no list that was shown. Give "
+                "impressions, a longer slice, or examples: candidates."
+            )
         judged = validation is not None and len(validation) > 0
         wanted: tuple[ExampleKind, ...] = ("candidates", "both", "shown") if judged else ("both",)
-        if self.examples is not None:
-            wanted = (self.examples,)
+        if self.examples is not None or later.shown is None:
+            wanted = (self.examples or "candidates",)
         found = tuple(kind for kind in wanted if set(self.weights or {}) <= later.tasks(kind))
         if not found:
             raise ConfigError(
@@ -298,7 +309,7 @@ class TwoStageModel(Model):
     ) -> tuple[Pool, dict[str, NDArray[np.float32]]]:
         """The candidates of some queries, and task -> (queries, candidates) the chance of each; NaN at PAD."""
         pool = self.stage.with_histories(self.histories).pool(queries, hidden, offered)
-        predicted = self.ranker.predict(self.stage.examples(self._readable(queries), pool))
+        predicted = self.ranker.predict(self.stage.examples(queries, pool))
         found = {}
         for task, chances in predicted.items():
             found[task] = np.full(pool.items.shape, np.nan, np.float32)

@@ -70,12 +70,11 @@ class FunctionVectors(nn.Module):
 
 
 class MeanOfNames(nn.Module):
-    """The mean of the vectors of a row's names; zero without any."""
+    """The mean of the vectors of a row's names; zero without any. That of the unknown begins as zero."""
 
     def __init__(self, size: int, dim: int, std: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(size, dim))
-        nn.init.normal_(self.weight, std=std)
+        self.weight = nn.Parameter(_drawn(size, dim, std))
 
     def forward(self, codes: Tensor, offsets: Tensor) -> Tensor:
         """(examples, dim) for the codes (total,) of all rows, and (examples + 1,) where each begins."""
@@ -93,10 +92,9 @@ class SequenceVector(nn.Module):
 
     def __init__(self, size: int, dim: int, length: int, layers: int, heads: int, dropout: float, std: float) -> None:
         super().__init__()
-        self.names = nn.Parameter(torch.empty(size, dim))
+        self.names = nn.Parameter(_drawn(size, dim, std))
         self.places = nn.Parameter(torch.zeros(length, dim))
         self.nothing = nn.Parameter(torch.zeros(dim))
-        nn.init.normal_(self.names, std=std)
         self.blocks = nn.ModuleList(SelfAttentionBlock(dim, heads, 4 * dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
@@ -118,6 +116,13 @@ class SequenceVector(nn.Module):
             states[:, -1] if self.blocks else states.gather(1, last[..., None].expand(-1, -1, states.shape[2]))[:, 0]
         )
         return torch.where((lengths > 0)[:, None], found, self.nothing.to(found.dtype))
+
+
+def _drawn(size: int, dim: int, std: float) -> Tensor:
+    """(size, dim) vectors of names; that of the unknown, which training hardly meets, says nothing."""
+    found = torch.randn(size, dim) * std
+    found[0] = 0
+    return found
 
 
 class TextVector(nn.Module):

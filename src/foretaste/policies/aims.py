@@ -14,6 +14,7 @@ from foretaste.policies.shelf import Shelf, names_of_items
 
 __all__ = ["DPP", "MMR", "Aim", "Calibrated", "Pursuit", "by_relevance", "shares_of"]
 
+STEEPEST = 100.0  # theta, beyond which volumes would not fit into a number
 LEAST = 1e-10  # volume that a further item may add before it counts as one that is there already
 
 
@@ -67,6 +68,8 @@ class DPP(_Aim):
     diversity: float = Field(default=0.3, gt=0, lt=1)
 
     def pursued(self, shelf: Shelf, catalog: Table, vectors: ItemVectors) -> Pursuit:
+        if not self.diversity:
+            return by_relevance(shelf)
         return _DPP(shelf, vectors.values[shelf.items], self.diversity)
 
 
@@ -124,7 +127,7 @@ class _MMR(Pursuit):
 class _DPP(Pursuit):
     def __init__(self, shelf: Shelf, vectors: NDArray[np.float32], diversity: float) -> None:
         self._vectors, self._relevance = vectors, shelf.relevance
-        self._quality = np.exp((1 - diversity) / (2 * diversity) * shelf.relevance)
+        self._quality = np.exp(min((1 - diversity) / (2 * diversity), STEEPEST) * shelf.relevance)
         self._adds = self._quality**2  # what each would add to the volume; likeness to itself is 1
         self._taken: list[NDArray[np.float64]] = []  # a row of the Cholesky factor for each place
 

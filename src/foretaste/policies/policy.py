@@ -41,7 +41,7 @@ class Policy(BaseModel):
             vectors: By which items are alike.
 
         Raises:
-            UnknownName: A rule names an item or a column that is not there.
+            UnknownName: A rule or the aim names an item or a column that is not there.
             ConfigError: A column that is counted holds no categories.
         """
         allowed = np.ones(len(items), bool)
@@ -59,6 +59,8 @@ class Policy(BaseModel):
                     allowed &= within
                 case MustInclude():
                     wanted += _known(items, rule.items).tolist()
+        if isinstance(self.aim, Calibrated):
+            names_of_items(catalog, self.aim.column)  # so that a column that is not there is said now
         return FittedPolicy(
             self, items, catalog, vectors, allowed, quotas, np.array(list(dict.fromkeys(wanted)), np.int32)
         )
@@ -133,7 +135,7 @@ class FittedPolicy:
         pursuit = self._pursuit(shelf)
         free = (shelf.items != PAD) & self.allowed[shelf.items]
         must = free & np.isin(shelf.items, self.wanted)
-        quotas = [_Quota(rule.count, names, shelf.items) for rule, names in self.quotas]
+        quotas = [_Quota(rule.count, names, shelf.items, must) for rule, names in self.quotas]
         chosen = np.full((len(shelf), k), PAD, np.int64)
         row = np.arange(len(shelf))
         for place in range(k):
@@ -170,19 +172,25 @@ class FittedPolicy:
 
 
 class _Quota:
-    """How much of each name stands in the lists so far, of at most so much."""
+    """How much of each name stands in the lists so far, of at most so much; what must come counts from the beginning.
 
-    def __init__(self, count: int, names: csr_matrix, items: NDArray[np.int32]) -> None:
-        self._count, self._shape = count, items.shape
+    Args:
+        must: (queries, candidates) those that must come.
+    """
+
+    def __init__(self, count: int, names: csr_matrix, items: NDArray[np.int32], must: NDArray[np.bool_]) -> None:
+        self._count, self._shape, self._must = count, items.shape, must.ravel()
         known = np.flatnonzero(items.ravel() != PAD)
         owned = names[items.ravel()[known]]
         self._candidate = np.repeat(known, np.diff(owned.indptr))  # which candidate, of all queries, has which name
         self._name = owned.indices
         self._used = np.zeros((len(items), names.shape[1]), np.int32)
+        self._add(self._must)
 
     def fits(self) -> NDArray[np.bool_]:
         """(queries, candidates) those of which no name is full."""
-        full = self._used[self._candidate // self._shape[1], self._name] >= self._count
+        own = self._must[self._candidate]  # is counted itself
+        full = self._used[self._candidate // self._shape[1], self._name] >= self._count + own
         blocked = np.zeros(self._shape, bool)
         blocked.ravel()[self._candidate[full]] = True
         return ~blocked
@@ -191,7 +199,10 @@ class _Quota:
         """Count a candidate (queries,) of each query for which there is one."""
         taken = np.zeros(self._shape, bool)
         taken[np.flatnonzero(there), candidate[there]] = True
-        mine = taken.ravel()[self._candidate]
+        self._add(taken.ravel() & ~self._must)
+
+    def _add(self, candidates: NDArray[np.bool_]) -> None:
+        mine = candidates[self._candidate]
         np.add.at(self._used, (self._candidate[mine] // self._shape[1], self._name[mine]), 1)
 
 

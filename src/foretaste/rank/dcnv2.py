@@ -160,6 +160,9 @@ class DCNv2(BaseModel):
                 f"There are {len(examples)} examples to fit {type(self).__name__} on; it takes two or more."
             )
         tasks = self._tasks(examples, run)
+        if validation is not None and not self._can_be_judged(validation, tasks):
+            run.log(f"{self.judged_by} can be had of no task of the validation part; epochs are judged by log loss")
+            return self.model_copy(update={"judged_by": "log_loss"}).fit(examples, validation, run)
         fields = Fields.of(examples, groups_of(examples) if self.groups is None else self.groups, run.log)
         torch.manual_seed(run.seed_of(self.called(), "weights"))
         model = DCNv2Model(self, fields, tasks, run)
@@ -183,6 +186,20 @@ class DCNv2(BaseModel):
         )
         model.training = log.to_json()
         return model
+
+    def _can_be_judged(self, validation: Examples, tasks: Mapping[str, Task]) -> bool:
+        """Whether any task of a validation part has what is needed to judge by; log loss needs no more than labels."""
+        if self.judged_by == "log_loss":
+            return True
+        found = []
+        for task in tasks:
+            label = validation.labels.get(task, np.full(len(validation), UNKNOWN))
+            known = label != UNKNOWN
+            same = np.zeros(int(known.sum()), np.float32)
+            found.append(
+                _judged(self.judged_by, validation.request[known], label[known], same) if len(same) else math.nan
+            )
+        return not np.isnan(found).all()
 
     def _tasks(self, examples: Examples, run: Run) -> dict[str, Task]:
         """The tasks to learn, of which something is known."""
@@ -260,11 +277,6 @@ class DCNv2Model:
                 parts.append(self.losses.chances(self.net(inputs.batch(rows).to(device))).float().cpu().numpy())
         return np.concatenate(parts)
 
-    def score(self, examples: Examples) -> NDArray[np.float32]:
-        """(examples,) what lists are ranked by: the chances, added up by the weights of their tasks."""
-        predicted = self.predict(examples)
-        return np.sum([self.tasks[task].weight * chances for task, chances in predicted.items()], axis=0)  # type: ignore[no-any-return]
-
     def judged(self, examples: Examples, chances: NDArray[np.floating]) -> float:
         """The mean over tasks, by their weights, of what ``judged_by`` names; higher is better.
 
@@ -330,8 +342,9 @@ class _Losses:
             chosen = self._losses.of_lists(log_odds.float(), batch.labels, lists)
             for task, missed in zip(self._losses.tasks, chosen, strict=True):
                 found[f"{task} of lists"] = self._settings.list_weight * self._losses.tasks[task].weight * missed
-        if self._settings.vector_l2 and self._net.vectors.names is not None:
-            found["l2"] = self._settings.vector_l2 / 2 * self._net.vectors.names.weight.float().square().sum()
+        if self._settings.vector_l2 and (tables := self._net.vectors.tables()):
+            squares = torch.stack([each.float().square().sum() for each in tables])
+            found["l2"] = self._settings.vector_l2 / 2 * squares.sum()
         return found
 
     def _mixing(self, rows: int, device: torch.device) -> Mixing | None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from foretaste.catalog import ColumnKind, Number
+from foretaste.catalog import Column, ColumnKind, Number
+from foretaste.errors import ConfigError
 from foretaste.rank.examples import Examples
 from foretaste.text_encoder import Pooling
 
@@ -60,7 +61,8 @@ class Feature(BaseModel):
     length: PositiveInt = 50
     """How many of the latest of a sequence are read, and of the first tokens of a text while its encoder learns."""
     answered_as: float | str | None = None
-    """The value that everything has when scores are asked, such as the first place for a position."""
+    """The value that everything has when scores are asked. None: that of its own; of a column called position, or
+    position_in_carousel, the first place."""
 
     @model_validator(mode="after")
     def _options_are_of_the_kind(self) -> Self:
@@ -75,8 +77,21 @@ class Feature(BaseModel):
     def kind_in(self, examples: Examples) -> FeatureKind:
         """How the column is read: as told, or as its table has it; texts, and codes known as such, as names."""
         own = examples.column(self.column).kind
-        named = own == "text" or (own == "number" and self.column in CODES)
+        named = own == "text" or (own == "number" and (self.column in CODES or self.hashed is not None))
         return self.kind or ("category" if named else own)
+
+    def told(self, examples: Examples) -> Self:
+        """The same with all that it is read by told: its kind, and of a position what is answered.
+
+        Raises:
+            ConfigError: An option is of another kind.
+        """
+        place = first_place(self.column, examples.column(self.column)) if self.answered_as is None else self.answered_as
+        try:
+            return type(self)(**{**self.model_dump(), "kind": self.kind_in(examples), "answered_as": place})
+        except ValidationError as error:
+            told = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
+            raise ConfigError("; ".join(told)) from error
 
 
 # The columns of the re-ranker that this one was asked for after, so that a table of these names needs no declaration.
@@ -106,6 +121,15 @@ READ_AS: Mapping[str, tuple[ColumnKind, Mapping[str, Any]]] = {
     "raw_upm_id": ("text", {"kind": "category", "hashed": 100_000}),
 }
 POSITIONS = ("position_in_carousel", "position")
+
+
+def first_place(name: str, column: Column) -> float | None:
+    """Of a column of positions the first; None of others."""
+    if name not in POSITIONS or not isinstance(column, Number) or np.isnan(column.values).all():
+        return None
+    return float(np.nanmin(column.values))
+
+
 OF_LEVEL = {"requests": "request", "items": "product", "places": "other"}
 
 
@@ -125,7 +149,7 @@ def groups_of(examples: Examples) -> Groups:
             told: dict[str, Any] = (
                 dict(options) if kind == column.kind else {"kind": "category"} if column.kind == "text" else {}
             )
-            if name in POSITIONS and isinstance(column, Number) and not np.isnan(column.values).all():
-                told["answered_as"] = float(np.nanmin(column.values))
+            if (place := first_place(name, column)) is not None:
+                told["answered_as"] = place
             found.setdefault(group, []).append(Feature(column=name, **told))
     return {group: tuple(features) for group, features in found.items()}

@@ -8,9 +8,9 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.catalog import Categories, Category, Column, Number, Table, Text, Time, Vector
+from foretaste.catalog import NO_TIME, Categories, Category, Column, Number, Table, Text, Time, Vector
 from foretaste.errors import ConfigError, MissingData
-from foretaste.new_items import read_like
+from foretaste.new_items import names_in_texts, read_like
 from foretaste.ragged import Ragged
 from foretaste.rank.examples import LEVELS, Examples, Level
 from foretaste.rank.features import Feature, FeatureKind, Groups
@@ -42,7 +42,9 @@ class Field:
             ConfigError: The column cannot be read as the feature says.
         """
         level = examples.level_of(feature.column)
-        feature = feature.model_copy(update={"kind": feature.kind_in(examples)})
+        feature = feature.told(examples)
+        if feature.answered_as is not None:
+            _readable(feature, _same(feature.answered_as, 1), log)  # what cannot be read is said now
         column = _readable(feature, examples.column(feature.column), log)
         if feature.unfrozen_layers:
             return cls(feature, group, level, TokensReader(feature))
@@ -230,11 +232,12 @@ def _readable(feature: Feature, column: Column, log: Log) -> Column:
         case "category":
             found = as_category(column)
         case "categories" | "sequence":
-            found = column if isinstance(column, Categories) else None
+            found = _names_of_rows(column)
         case "number":
             found = column if isinstance(column, Number) else None
         case "time":
-            found = column if isinstance(column, Time) else None
+            found = _times_in_texts(column) if isinstance(column, Text | Category) else column
+            found = found if isinstance(found, Time) else None
         case "vector":
             found = column if isinstance(column, Vector) else None
         case "text":
@@ -246,6 +249,29 @@ def _readable(feature: Feature, column: Column, log: Log) -> Column:
     if found is None:
         raise ConfigError(f"{feature.column!r} is a column of {column.kind}, which cannot be read as {feature.kind}.")
     return found
+
+
+def _names_of_rows(column: Column) -> Categories | None:
+    """A column of lists of names, of texts that hold some, or of single names, as one of lists; None of any other."""
+    if isinstance(column, Categories):
+        return column
+    if isinstance(column, Text):
+        return names_in_texts([text or None for text in column.lists()])
+    single = as_category(column)
+    return (
+        None if single is None else Categories.from_lists([[] if each is None else [each] for each in single.lists()])
+    )
+
+
+def _times_in_texts(column: Text | Category) -> Time:
+    """The times that texts tell; what cannot be read as one is missing."""
+    import polars as pl
+
+    from foretaste.events.times import best_formats, text_times
+
+    texts = pl.Series([text or None for text in column.lists()], dtype=pl.String)
+    formats = best_formats(texts.drop_nulls()) if texts.null_count() < len(texts) else None
+    return Time(np.full(len(texts), NO_TIME) if formats is None else text_times(texts, formats))
 
 
 def _empty(column: Column) -> bool:

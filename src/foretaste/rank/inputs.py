@@ -163,7 +163,7 @@ class Inputs:
 
 
 class RankBatches(Sequence[RankBatch]):
-    """One epoch of examples in random order; a last batch of a single example joins the one before.
+    """One epoch of examples in random order; a batch of a single example joins the one before it, or behind it.
 
     Norms over a batch know nothing of a single row.
 
@@ -180,12 +180,20 @@ class RankBatches(Sequence[RankBatch]):
         else:
             order = rng.permutation(len(inputs))
             starts = list(range(0, len(order), size))
-        if len(starts) > 1 and len(order) - starts[-1] == 1:
-            starts.pop()
-        self._inputs, self._groups = inputs, np.split(order, starts[1:])
+        self._inputs, self._groups = inputs, np.split(order, _without_single(starts, len(order)))
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __getitem__(self, number: int) -> RankBatch:  # type: ignore[override]
         return self._inputs.batch(torch.from_numpy(self._groups[number]))
+
+
+def _without_single(starts: Sequence[int], rows: int) -> list[int]:
+    """Where batches but the first begin, so that none holds a single row, as long as there are two."""
+    kept: list[int] = []
+    for begin, end in zip(starts[1:], [*starts, rows][2:], strict=True):
+        before = kept[-1] if kept else 0
+        if end - begin > 1 and begin - before > 1:
+            kept.append(begin)
+    return kept

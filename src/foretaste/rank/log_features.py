@@ -182,7 +182,10 @@ def _by_time(queries: Queries) -> Mapping[str, Column]:
 def _price(items: Table) -> NDArray[np.float64] | None:
     """(items,) NaN = not known; None where no column is one of prices."""
     numbers = items.of_kind("number")
-    return next((column.values for name, column in numbers.items() if "price" in name.lower()), None)  # type: ignore[union-attr,return-value]
+    for name, column in numbers.items():
+        if "price" in name.lower() and isinstance(column, Number):
+            return np.where(np.isfinite(column.values), column.values, np.nan)
+    return None
 
 
 def _mean_and_spread(history: Ragged, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -126,11 +126,10 @@ class RankNet(nn.Module):
         ]
         own = share
         for stage in stages:
-            there = [module for module in stage if module is not None]
+            there = [each for module in stage if module is not None for each in module.parameters()]
             if not there:
                 continue
-            for module in there:
-                learn_slower(module.parameters(), own)
+            learn_slower(there, own)
             own *= share
 
 
@@ -147,6 +146,16 @@ class _Vectors(nn.Module):
             FunctionVectors(len(among), width, dim) for width, among in fields.by_width().items()
         )
         self.several = nn.ModuleList(_of_rows(settings, field) for field in fields.of_rows())
+
+    def tables(self) -> list[Tensor]:
+        """The vectors of names, of all features."""
+        own: list[Tensor] = [] if self.names is None else [self.names.weight]
+        for each in self.several:
+            if isinstance(each, MeanOfNames):
+                own.append(each.weight)
+            elif isinstance(each, SequenceVector):
+                own.append(each.names)
+        return own
 
     def read(self, batch: RankBatch) -> list[Tensor]:
         """For each of ``Fields.parts`` (rows, features, dim) vectors, or (rows, features, width) what functions say."""

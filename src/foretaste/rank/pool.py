@@ -157,7 +157,7 @@ def _said(
     count = np.maximum(np.isfinite(listed).sum(1, keepdims=True), 1)
     mean = np.nansum(listed, axis=1, keepdims=True) / count
     deviation = np.sqrt(np.nansum((listed - mean) ** 2, axis=1, keepdims=True) / count)
-    ascending = torch.from_numpy(np.ascontiguousarray(best_scores[:, ::-1]))
+    ascending = torch.from_numpy(best_scores[:, ::-1].copy())
     told = torch.from_numpy(np.where(np.isnan(own), -np.inf, own).astype(np.float32))
     above = best_scores.shape[1] - torch.searchsorted(ascending, told.contiguous(), right=True)
     scaled = (own - mean) / np.where(deviation > 0, deviation, 1.0)

@@ -23,6 +23,7 @@ __all__ = ["BasisReader", "NamesReader", "TokensReader", "as_category", "read_st
 UNKNOWN_NAME = 0  # the code of a name that training did not meet, and of none at all
 CYCLES_MS = (86_400_000.0, 7 * 86_400_000.0, 365.2425 * 86_400_000.0)  # a day, a week, a year
 WHOLE = re.compile(r"(?<=\d)\.0+$")  # behind a whole number
+REMEMBERED = 1000  # of names that are hashed
 FAR = 10.0  # deviations: what lies beyond says no more than that
 
 
@@ -30,7 +31,7 @@ FAR = 10.0  # deviations: what lies beyond says no more than that
 class NamesReader:
     """Names as codes from 1 on; 0 is a name that training did not meet, and none at all."""
 
-    names: Strings  # in the order of their codes; nothing where they are hashed
+    names: Strings  # in the order of their codes; where they are hashed some of them, by which texts are split
     hashed: int | None  # so many codes that names are spread over
     _latest: list[Any] = field(default_factory=list, repr=False)  # the names that were last asked for, and their codes
 
@@ -42,7 +43,7 @@ class NamesReader:
             counts: (names,) how many examples of training have each.
         """
         if feature.hashed is not None:
-            return cls(Strings.from_list([]), feature.hashed)
+            return cls(names.take(np.arange(min(len(names), REMEMBERED))), feature.hashed)
         return cls(names.take(np.flatnonzero(counts >= feature.fewest)), None)
 
     @property
@@ -107,7 +108,7 @@ class BasisReader:
         if isinstance(column, Time):
             return cls("time", False, np.empty(0))
         if isinstance(column, Vector):
-            known = column.values[(counts > 0) & ~np.isnan(column.values).any(1)].astype(np.float64)
+            known = column.values[(counts > 0) & np.isfinite(column.values).all(1)].astype(np.float64)
             size = math.sqrt(float(np.square(known).mean())) if known.size else 1.0
             return cls("vector", False, np.array([size or 1.0, column.values.shape[1]]))
         values = np.repeat(_logged(column.values, feature.log), counts)

@@ -127,11 +127,20 @@ class Stage:
         """
         query, item = pool.flat()
         there = pool.items != PAD
+        queries = self._readable(queries)
         places = {**pool.features(), **self.of_pairs(queries, query, item).columns}
         if position is not None:
             places[POSITION] = Number(position[there].astype(np.float64))
         told = {task: label[there] for task, label in (labels or {}).items()}
         return Examples(query, self.of_queries(queries), item, self.items, Table(len(query), places), told)
+
+    def _readable(self, queries: Queries) -> Queries:
+        """The queries with only those items in their histories of which any source knows something."""
+        known = [each.answerable() for each in self.sources.values()]
+        if not known:
+            return queries
+        met = np.any(known, axis=0)[queries.history.values]
+        return queries if met.all() else queries.where(met)
 
     def of_queries(self, queries: Queries) -> Table:
         """What the log tells of those who ask: one row per query."""

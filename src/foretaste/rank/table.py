@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from foretaste.catalog import Column, Number, Table, Time
+from foretaste.catalog import NO_TIME, Category, Column, Number, Table, Text, Time
 from foretaste.errors import DataError, UnknownName
 from foretaste.events.columns import guess_columns, normal
 from foretaste.events.formats import open_parts
@@ -16,14 +16,16 @@ from foretaste.events.gathering import Gathered, gather
 from foretaste.events.impressions import LABEL_NAMES
 from foretaste.events.typed_columns import NumberColumn
 from foretaste.rank.examples import UNKNOWN, Examples
-from foretaste.rank.features import CODES, Groups
+from foretaste.rank.features import CODES, FeatureKind, Groups
 from foretaste.rank.fields import Fields
 from foretaste.run import Log, silent
 
 __all__ = ["PlainTable"]
 
+TIME_NAMES = ("timestamp", "eventtimestamp", "time")
 REQUEST_NAMES = {"request": ["requestid", "request", "impressionid", "listid", "queryid", "searchid", "slateid"]}
-TIME_NAMES = ("timestamp", "event_timestamp", "time")
+WRITTEN: tuple[FeatureKind, ...] = ("category", "categories", "sequence", "text")
+YES_OR_NO = {"true", "false", "yes", "no", "t", "f", "y", "n", "0", "1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class PlainTable:
         roles, said = guess_columns(columns, given, name, REQUEST_NAMES, needed=())
         labels = _labels(columns, tasks, name, roles, must=fields is None)
         as_written = _names_among(columns, fields, groups)
-        numbers = [] if fields is None else [each.name for each in fields.of_kind("number") if each.name in columns]
+        numbers = _numbers_among(columns, fields, groups)
         roles |= {f"label {label}": label for label in labels}
         roles |= {f"number {number}": number for number in numbers if number not in labels}
         gathered = gather(parts, roles, texts=as_written)
@@ -85,7 +87,16 @@ class PlainTable:
         return cls(examples, rows, frame)
 
     def with_chances(self, predicted: dict[str, NDArray[np.floating]]) -> pl.DataFrame:
-        """The table in its own order, with a column more for each task, called after it with _probability behind."""
+        """The table in its own order, with a column more for each task, called after it with _probability behind.
+
+        Raises:
+            DataError: The table has a column of that name already.
+        """
+        for task in predicted:
+            if f"{task}_probability" in self.frame.columns:
+                raise DataError(
+                    f"The table has a column {task}_probability already, which would be lost; rename it, or drop it."
+                )
         back = np.empty_like(self.rows)
         back[self.rows] = np.arange(len(self.rows))
         return self.frame.with_columns(
@@ -98,7 +109,7 @@ class PlainTable:
         moment = _moments(self.examples)
         order = np.random.default_rng(seed).permutation(count)
         if moment is not None:
-            latest = np.full(count, np.iinfo(np.int64).min)
+            latest = np.full(count, -np.inf)
             np.maximum.at(latest, self.examples.request, moment)
             order = order[np.argsort(latest[order], kind="stable")]
         held_out = np.zeros(count, bool)
@@ -122,30 +133,45 @@ def _labels(
 def _names_among(columns: Sequence[str], fields: Fields | None, groups: Groups | None) -> list[str]:
     """The columns that are read as names, or as texts, whatever their values look like."""
     if fields is not None:
-        return [each.name for each in fields.of_kind("category", "categories", "sequence", "text")]
-    declared = [each.column for features in (groups or {}).values() for each in features if each.kind == "category"]
-    return [*declared, *(name for name in columns if name in CODES and name not in declared)]
+        return [each.name for each in fields.of_kind(*WRITTEN)]
+    declared = {each.column: each.kind for features in (groups or {}).values() for each in features}
+    return [name for name in columns if (declared.get(name) or ("category" if name in CODES else None)) in WRITTEN]
+
+
+def _numbers_among(columns: Sequence[str], fields: Fields | None, groups: Groups | None) -> list[str]:
+    """The columns that are read as numbers, whatever stands in them."""
+    if fields is not None:
+        return [each.name for each in fields.of_kind("number") if each.name in columns]
+    declared = [each.column for features in (groups or {}).values() for each in features if each.kind == "number"]
+    return [name for name in declared if name in columns]
 
 
 def _without_outcomes(places: Table, declared: set[str], log: Log) -> Table:
     """Without the labels of tasks that are not to be learned: what came of an example tells what else came of it."""
     outcomes = [
         name
-        for name, column in places.of_kind("number").items()
-        if normal(name) in LABEL_NAMES.split()
-        and name not in declared
-        and np.isin(column.values[~np.isnan(column.values)], (0, 1)).all()  # type: ignore[union-attr]
+        for name, column in places.columns.items()
+        if normal(name) in LABEL_NAMES.split() and name not in declared and _says_yes_or_no(column)
     ]
     for name in outcomes:
         log(f"{name}: left out, as it says what came of a row; to read it all the same, name it in the groups")
     return places.without(*outcomes)
 
 
+def _says_yes_or_no(column: Column) -> bool:
+    """Whether all that stands in a column is 0 or 1, or a word for it."""
+    if isinstance(column, Number):
+        return bool(np.isin(column.values[~np.isnan(column.values)], (0, 1)).all())
+    if not isinstance(column, Category | Text):
+        return False
+    return {str(each).casefold() for each in set(column.lists()) if each} <= YES_OR_NO
+
+
 def _places(gathered: Gathered, as_written: set[str], log: Log) -> Table:
     columns: dict[str, Column] = {}
     for name, column in gathered.others.items():
         if name in as_written:
-            columns[name] = column.as_written(np.arange(gathered.rows))
+            columns[name] = column.as_written(np.arange(gathered.rows), lists_of_names=True)
             continue
         columns[name], said = column.column(None)
         log(f"{name}: {said}")
@@ -153,7 +179,7 @@ def _places(gathered: Gathered, as_written: set[str], log: Log) -> Table:
         if not role.startswith("number "):
             continue
         name = role.removeprefix("number ")
-        columns[name] = Number(numbers.numbers().astype(np.float64))
+        columns[name] = Number(numbers.numbers())
         if unread := len(numbers.unread()):
             log(f"{name}: {unread:,} values are no finite numbers and count as missing")
     return Table(gathered.rows, columns)
@@ -181,13 +207,15 @@ def _label(name: str, column: NumberColumn) -> NDArray[np.int8]:
     return np.where(known, numbers, UNKNOWN).astype(np.int8)
 
 
-def _moments(examples: Examples) -> NDArray[np.int64] | None:
-    """(examples,) when each was shown; None where no column of times is named so."""
-    for name in TIME_NAMES:
-        if name in examples.places:
-            column = examples.places[name]
-            if isinstance(column, Time):
-                return column.values
-            values = getattr(column, "values", None)
-            return None if values is None else np.nan_to_num(values).astype(np.int64)
+def _moments(examples: Examples) -> NDArray[np.float64] | None:
+    """(examples,) when each was shown, -inf where that is not known; None where no column tells.
+
+    By the first column of times, or of numbers with a name such as timestamp; those with such a name before others.
+    """
+    named = {name: column for name, column in examples.places.columns.items() if normal(name) in TIME_NAMES}
+    for column in (*named.values(), *examples.places.of_kind("time").values()):
+        if isinstance(column, Time):
+            return np.where(column.values == NO_TIME, -np.inf, column.values.astype(np.float64))
+        if isinstance(column, Number):
+            return np.where(np.isfinite(column.values), column.values, -np.inf)
     return None

@@ -23,7 +23,9 @@ settings, learning curves and costs are. Every library reads the same codes of t
 its best epoch by the AUC on validation, and is judged once on test. Means and standard deviations are over seeds,
 which draw weights and batches; the rows stay the same. Differences between rows are tested by Welch's t-test over
 seeds. FuxiCTR's models are put together of the layers in its wheel, in the settings of the BARS leaderboard, and
-trained by its own trainer. Grouped AUC is within each person's rows, weighted by how many they are.
+trained by its own trainer. Grouped AUC is within each person's rows, weighted by how many they are. Minutes and rows/s
+in these tables were taken beside other work on the same cores, and are no measure of what a library costs; under Speed
+both sides work in turns.
 """
 SPEED = RESULTS / "ranking_speed.json"
 COLUMNS = (

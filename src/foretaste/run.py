@@ -3,9 +3,9 @@
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class Run:
     log: Log = field(default=silent, compare=False)
     progress: Callable[[str, int, int, str], None] | None = field(default=None, compare=False)
     # progress(what, done, total, note): called at most a few times a second on long work
+
+    def of_part(self, label: str) -> Self:
+        """The run of a part of the fit; its checkpoints go below those of the whole, so that they go with them."""
+        if self.checkpoints is None:
+            return self
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        return replace(self, checkpoints=self.checkpoints / label)
 
     def rng(self, *address: object) -> np.random.Generator:
         return np.random.default_rng(self.seed_of(*address))

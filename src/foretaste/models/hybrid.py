@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydantic import (
 from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError
 from foretaste.fusion import Normalization, added, comparable, fused
-from foretaste.models.parts import Parts, folder_of_part, needs_of
+from foretaste.models.parts import Parts, needs_of
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.recommender import About, Model, Settings
 from foretaste.run import Run
@@ -71,7 +70,7 @@ class Hybrid(Settings):
         parts = {}
         for label, each in self.models.items():
             run.log(f"hybrid: fitting {label}")
-            parts[label] = each.fit(train, validation, replace(run, checkpoints=folder_of_part(label, run)))
+            parts[label] = each.fit(train, validation, run.of_part(label))
         model = HybridModel(self, About.of(train), parts, self.weights or dict.fromkeys(parts, 1.0 / len(parts)))
         model.training = {"parts": {label: each.training for label, each in parts.items()}}
         if self.weights is None and validation is not None and len(validation):

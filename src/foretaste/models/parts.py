@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, SerializationInfo, ValidationError
 
 from foretaste.dataset import Needs
 from foretaste.recommender import Settings
-from foretaste.run import Run
 
-__all__ = ["Parts", "folder_of_part", "needs_of"]
+__all__ = ["Parts", "needs_of"]
 
 
 def _read(given: Any) -> Any:
@@ -55,11 +53,3 @@ def needs_of(parts: Mapping[str, Settings]) -> Needs:
     for each in parts.values():
         needed |= each.required
     return needed
-
-
-def folder_of_part(label: str, run: Run) -> Path | None:
-    """Where the checkpoints of a part go: below those of the whole, so that they go with them."""
-    if run.checkpoints is None:
-        return None
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    return run.checkpoints / label

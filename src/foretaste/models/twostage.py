@@ -15,7 +15,7 @@ from foretaste.dataset import Dataset, Needs
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.evaluation.lists import ItemVectors, item_vectors
 from foretaste.fallback import fill_by_popularity
-from foretaste.models.parts import Parts, folder_of_part, needs_of
+from foretaste.models.parts import Parts, needs_of
 from foretaste.policies import FittedPolicy, Policy
 from foretaste.query import Holdout, Queries, TopK
 from foretaste.ragged import PAD, Ragged
@@ -208,7 +208,7 @@ class TwoStage(Settings):
         found = {}
         for label, each in sources.items():
             run.log(f"twostage: fitting {label} on {'all of train' if stage == 'all' else 'what came before'}")
-            found[label] = each.fit(data, validation, replace(run, checkpoints=folder_of_part(f"{stage}-{label}", run)))
+            found[label] = each.fit(data, validation, run.of_part(f"{stage}-{label}"))
         return found
 
     def _fitted_ranker(self, examples: Examples, run: Run) -> DCNv2Model:
@@ -287,7 +287,7 @@ class TwoStageModel(Model):
 
     def answerable(self) -> NDArray[np.bool_]:
         """(items,) those of which any source knows something."""
-        return np.asarray(np.any([each.answerable() for each in self.stage.sources.values()], axis=0))
+        return self.stage.answerable()
 
     def settings_to_refit(self) -> TwoStage:
         sources = {label: each.settings_to_refit() for label, each in self.stage.sources.items()}

@@ -134,13 +134,15 @@ class Stage:
         told = {task: label[there] for task, label in (labels or {}).items()}
         return Examples(query, self.of_queries(queries), item, self.items, Table(len(query), places), told)
 
+    def answerable(self) -> NDArray[np.bool_]:
+        """(items,) those of which any source knows something."""
+        known = [each.answerable() for each in self.sources.values()]
+        return np.any(known, axis=0) if known else np.ones(len(self.items), bool)
+
     def _readable(self, queries: Queries) -> Queries:
         """The queries with only those items in their histories of which any source knows something."""
-        known = [each.answerable() for each in self.sources.values()]
-        if not known:
-            return queries
-        met = np.any(known, axis=0)[queries.history.values]
-        return queries if met.all() else queries.where(met)
+        known = self.answerable()[queries.history.values]
+        return queries if known.all() else queries.where(known)
 
     def of_queries(self, queries: Queries) -> Table:
         """What the log tells of those who ask: one row per query."""

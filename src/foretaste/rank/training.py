@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
 from foretaste.rank.metrics import task_metrics
@@ -31,13 +30,11 @@ def fit_table(settings: DCNv2, table: PlainTable, validation: PlainTable | None,
         run.log("too few lists to hold one out and learn from the others; the epochs are those of the plan")
         return settings.fit(table.examples, None, run)
     run.log(f"{len(held_out):,} of {len(table.examples):,} rows are held out to choose the epoch")
-    apart = None if run.checkpoints is None else run.checkpoints / "epochs"
-    tried = settings.fit(learned, held_out, replace(run, checkpoints=apart))
+    tried = settings.fit(learned, held_out, run.of_part("epochs"))
     metrics = task_metrics(held_out, tried.predict(held_out))
     epochs = int(tried.training["best_epoch"])
     run.log(f"best epoch {epochs}; fitted once more on all rows")
-    whole = None if run.checkpoints is None else run.checkpoints / "whole"
-    model = settings.for_epochs(epochs).fit(table.examples, None, replace(run, checkpoints=whole))
+    model = settings.for_epochs(epochs).fit(table.examples, None, run.of_part("whole"))
     model.metrics, model.training = metrics, {**model.training, "chosen": tried.training}
     return model
 

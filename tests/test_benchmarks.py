@@ -115,3 +115,5 @@ def test_the_page_says_where_a_recipe_has_moved_on_since_it_was_measured(runner:
     ]
     assert tables.holds({"plan": {"lr": 1, "average": None}}, {"plan": {"lr": 1}}), "a setting that is new says nothing"
     assert not tables.holds({"plan": {"lr": 1}}, {"plan": {"lr": 2}})
+    assert tables.holds({"examples": None}, {"examples": "shown"}), "the fit chose it"
+    assert not tables.holds({"examples": "both"}, {"examples": "shown"})

@@ -86,6 +86,11 @@ def test_a_row_is_measured_and_told(tmp_path, monkeypatch):
     assert "lightgbm 1.2.3" in page
     assert "`dcnv2` has +" in page and "AUC over `other`" in page and "(2 and 2 seeds)" in page
     assert "to reach an AUC of 0.5000" in page and "reached." in page
+    for seed in (0, 1):
+        other["metrics"] = {**told["metrics"], "auc": 0.5}
+        ranking_measure.place_of(rows, "other", seed).write_text(json.dumps({**other, "seed": seed}))
+    page = ranking_page.section(rows, ranking_page._results(rows))
+    assert "AUC over `other`, which is the same with every seed; p " in page
     changed = ranking_rows.RankerRows(
         **{**TINY, "models": {"dcnv2": {"settings": {"dim": 8}}}, "pairs": [], "reach": {}}
     )

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
 from quality.lists_page import best_epoch, lists_about, lists_compared, lists_table
 from quality.page import code_of, number
@@ -27,6 +27,7 @@ trained by its own trainer. Grouped AUC is within each person's rows, weighted b
 in these tables were taken beside other work on the same cores, and are no measure of what a library costs; under Speed
 both sides work in turns.
 """
+SAME = 1e-12  # a spread over seeds that is rounding
 SPEED = RESULTS / "ranking_speed.json"
 COLUMNS = (
     *("ranker", "seeds", "AUC", "sd", "log loss", "grouped AUC", "calibration error", "validation", "best epoch"),
@@ -203,12 +204,13 @@ def _compared(rows: RankerRows, found: Found) -> Iterator[str]:
         if min(len(ours), len(theirs)) < 2:
             yield f"{told} ({len(ours)} and {len(theirs)} seeds: too few to test)."
             continue
+        of_seeds = f"({len(ours)} and {len(theirs)} seeds)"
+        if (spread := statistics.stdev(theirs)) < SAME:  # a library that draws nothing in these settings
+            p = float(ttest_1samp(ours, theirs[0]).pvalue)
+            yield f"{told}, which is the same with every seed; p {_p(p)} {of_seeds}."
+            continue
         p = float(ttest_ind(ours, theirs, equal_var=False).pvalue)
-        spread = statistics.stdev(theirs)
-        yield (
-            f"{told}, which is {gap / spread:+.1f} of the latter's standard deviations; p {_p(p)} "
-            f"({len(ours)} and {len(theirs)} seeds)."
-        )
+        yield f"{told}, which is {gap / spread:+.1f} of the latter's standard deviations; p {_p(p)} {of_seeds}."
 
 
 def _reached(rows: RankerRows, found: Found) -> Iterator[str]:

@@ -23,7 +23,7 @@ from foretaste.rank.dcnv2 import DCNv2, DCNv2Model
 from foretaste.rank.examples import Examples
 from foretaste.rank.fields import Fields
 from foretaste.rank.gathering import EXAMPLES, TOGETHER, Gathering, parts_of
-from foretaste.rank.later import Asked, ExampleKind, Later, kinds_of, later_slice
+from foretaste.rank.later import Asked, ExampleKind, Later, kinds_of, later_folds, later_slice
 from foretaste.rank.pool import Pool
 from foretaste.rank.stage import Stage
 from foretaste.rank.tasks import Task
@@ -58,10 +58,10 @@ RANKER = DCNv2(
 class TwoStage(Settings):
     """Sources name candidates, a ranker tells what would come of each, and a policy makes the list.
 
-    The ranker learns from a later slice of the log than its sources saw: they are fitted on what came before it, asked
-    by those who were there before and after, and what these met later is what came of the candidates. Candidates that
-    nothing came of are taken for shown and passed over, which is an assumption: the log does not say what was shown.
-    Then the sources are fitted once more, on all of train.
+    The ranker learns from a later slice of the log than its sources saw, or from the last events of each person: the
+    sources are fitted on what came before, asked by those who were there before and after, and what these met later is
+    what came of the candidates. Candidates that nothing came of are taken for shown and passed over, which is an
+    assumption: the log does not say what was shown. Then the sources are fitted once more, on all of train.
     """
 
     iterative: ClassVar[bool] = True  # validation chooses epochs of sources, and weights of tasks
@@ -74,6 +74,11 @@ class TwoStage(Settings):
     slice: Annotated[float, Field(gt=0, lt=1)] | Literal["last", "last_item"] = 0.1
     """What the ranker learns from: the last share of the log, or of each user the last event of the strongest kind and
     all after it, or this with its item new to them; see ``later_slice``."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Deal the people into so many folds, and learn from the last share of the events of each person, by ``slice``:
+    for each fold the sources are fitted on all but these events of its people. So nothing that they learn from is old,
+    and there is more to learn from, at so many fits. It is for splits by user: the sources see what others did later,
+    which after a split by time nobody knows yet. None: one slice, for everybody."""
     examples: ExampleKind | None = None
     """What the ranker learns from: lists that were shown to people, the candidates of the sources with what was met
     later, or both. None: what has the best NDCG@10 on validation; without a validation part both. Where the log tells
@@ -101,6 +106,8 @@ class TwoStage(Settings):
             raise ValueError(
                 f"candidates are of {', '.join(self.candidates)}; the sources are {', '.join(self.sources)}"
             )
+        if self.folds is not None and isinstance(self.slice, str):
+            raise ValueError(f"folds cut off a share of the events of each person; slice is {self.slice!r}")
         learned = self.ranker.tasks
         if learned is not None and (strange := [task for task in self.weights or {} if task not in learned]):
             raise ValueError(f"weights names {', '.join(strange)}; the ranker's tasks are {', '.join(learned)}")
@@ -109,7 +116,7 @@ class TwoStage(Settings):
     @property
     def required(self) -> Needs:
         needed = needs_of(self.sources)
-        if isinstance(self.slice, str):
+        if isinstance(self.slice, str) or self.folds is not None:
             needed |= Needs.ORDER
         return needed | Needs.IMPRESSIONS | Needs.TIMES if self.examples in ("shown", "both") else needed
 
@@ -118,23 +125,23 @@ class TwoStage(Settings):
         for task in self.weights or {}:
             if task not in tasks:
                 raise UnknownName("task that weighs", task, sorted(tasks))
-        by_events = Needs.ORDER in train.has and not isinstance(self.slice, str)
-        asks = self.asked or ("events" if by_events else "users")
-        later = later_slice(train, self.slice, run, asks, self.lists)
-        kinds = self._kinds_of_examples(later, validation)
+        laters = self._laters(train, run)
+        kinds = self._kinds_of_examples(laters[0], validation)
         about, vectors = About.of(train), item_vectors(train) if self.policy else None
         if self.policy is not None and vectors is not None:
             self.policy.fitted(about.items, about.catalog, vectors)  # so that what it cannot do is said now
         final = self._fitted_sources(self.sources, train, validation, run, "all")
         settled = {label: each.settings_to_refit() for label, each in final.items()}
-        early = self._fitted_sources(settled, later.early, None, run, "early")
         asked = self if validation is None else self._asked_like(validation)
-        gathering = asked._gathering(Stage.of(early, self.sizes, later.early, later.known), later, run)
+        gatherings = []
+        for number, later in enumerate(laters):
+            early = self._fitted_sources(settled, later.early, None, run, f"early-{number}" if number else "early")
+            gatherings.append(asked._gathering(Stage.of(early, self.sizes, later.early, later.known), later, run))
         stage = Stage.of(final, self.sizes, train)
         tried: list[TwoStageModel] = []
         for kind in kinds:
             try:
-                ranker = self._fitted_ranker(gathering.examples(kind), run)
+                ranker = self._fitted_ranker(Examples.together([each.examples(kind) for each in gatherings]), run)
             except DataError as error:
                 if kind == kinds[-1] and not tried:
                     raise
@@ -154,6 +161,14 @@ class TwoStage(Settings):
         run.log(f"twostage: lists are ordered by the chances of {told}")
         model.training |= {"sources": {label: each.training for label, each in final.items()}, "weights": model.weights}
         return model
+
+    def _laters(self, train: Dataset, run: Run) -> list[Later]:
+        """The slices that the ranker learns from, each for sources of its own."""
+        by_events = Needs.ORDER in train.has and not isinstance(self.slice, str)
+        asks = self.asked or ("events" if by_events else "users")
+        if self.folds is None or isinstance(self.slice, str):
+            return [later_slice(train, self.slice, run, asks, self.lists)]
+        return later_folds(train, self.slice, self.folds, run, asks, self.lists)
 
     def _kinds_of_examples(self, later: Later, validation: Holdout | None) -> tuple[ExampleKind, ...]:
         """What a ranker is to be fitted on; of several, validation chooses.
@@ -182,13 +197,13 @@ class TwoStage(Settings):
     def _gathering(self, early: Stage, later: Later, run: Run) -> Gathering:
         hides_seen, kinds = self.filter_seen is not False, self.exclude_kinds or ()
         hidden = partial(hidden_of, kinds=early.kinds, filter_seen=hides_seen, exclude_kinds=kinds)
-        return Gathering(early, later, hidden, self.passed_over, self.lists, run)
+        return Gathering(early, later, hidden, self.passed_over, self.lists // (self.folds or 1), run)
 
     def memory_needed(self, counts: Mapping[str, int]) -> int:
         fits = [each.memory_needed(counts) for each in self.sources.values()]
         scores = 4 * min(TOGETHER * counts["items"], CHUNK_BYTES) * len(fits)
         pairs = min(self.lists, counts["users"]) * self.passed_over * PAIR_BYTES
-        return max(fits) + scores + pairs
+        return max(fits) * (self.folds or 1) + scores + pairs
 
     def _asked_like(self, validation: Holdout) -> Self:
         """The same settings, hiding of a history what the protocol hides; a later fit without validation does too."""

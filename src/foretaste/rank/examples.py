@@ -78,20 +78,22 @@ class Examples:
 
     @classmethod
     def together(cls, parts: "Sequence[Examples]") -> "Examples":
-        """Several examples over the same items, one behind the other; what one does not have is not known of it.
+        """Several examples, one behind the other; what one does not have is not known of it.
+
+        Items of the same table stay one; other tables, which say of items what was known elsewhere, follow behind.
 
         Raises:
-            DataError: Their items are not the same table, or a column is of another kind or has other names.
+            DataError: A column is of another kind, or has other names, in some of them.
         """
-        first = parts[0]
-        if any(part.items is not first.items for part in parts):
-            raise DataError("Examples can be put together where they share one table of items.")
         begin = np.cumsum([0, *(len(part.requests) for part in parts[:-1])])
+        tables = list({id(part.items): part.items for part in parts}.values())
+        starts = np.cumsum([0, *map(len, tables[:-1])]).tolist()
+        start_of = {id(table): start for table, start in zip(tables, starts, strict=True)}
         return cls(
             np.concatenate([start + part.request for start, part in zip(begin, parts, strict=True)]),
             _stacked([part.requests for part in parts]),
-            np.concatenate([part.item for part in parts]),
-            first.items,
+            np.concatenate([np.where(part.item == PAD, PAD, start_of[id(part.items)] + part.item) for part in parts]),
+            tables[0] if len(tables) == 1 else _stacked(tables),
             _stacked([part.places for part in parts]),
             {
                 name: np.concatenate([part.labels.get(name, np.full(len(part), UNKNOWN, np.int8)) for part in parts])

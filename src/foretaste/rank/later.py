@@ -1,4 +1,4 @@
-"""A later slice of a log, from which a ranker learns what came of the candidates of models that did not see it."""
+"""Later slices of a log, from which a ranker learns what came of the candidates of models that did not see them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from foretaste.ragged import PAD, Ragged
 from foretaste.run import Run
 from foretaste.split.parts import part_of_rows, part_of_users
 
-__all__ = ["Asked", "ExampleKind", "Later", "Shown", "SliceRule", "kinds_of", "later_slice"]
+__all__ = ["Asked", "ExampleKind", "Later", "Shown", "SliceRule", "kinds_of", "later_folds", "later_slice"]
 
 SliceRule = float | Literal["last", "last_item"]
 Asked = Literal["users", "events"]
@@ -22,6 +22,7 @@ ExampleKind = Literal["shown", "candidates", "both"]
 
 DAY = 86_400_000
 ANY = "next"  # the task of a log without kinds
+NEVER = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,17 @@ class Shown:
         return Shown(queries, items, self.position[places], labels)
 
 
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """Which events come before and after, and which are taken out; what is in none of these stays with the sources."""
+
+    after: NDArray[np.bool_]  # (events,)
+    gone: NDArray[np.bool_]  # (events,)
+    begins: NDArray[np.int64] | None  # (users,) milliseconds from which on lists count; None: the log has no times
+    strangers: int | None  # the same of those who are not known by number; None: none of theirs
+    words: str
+
+
 def later_slice(data: Dataset, slice: SliceRule, run: Run, asked: Asked = "users", lists: int | None = None) -> Later:
     """Cut off the last part of a log.
 
@@ -88,8 +100,49 @@ def later_slice(data: Dataset, slice: SliceRule, run: Run, asked: Asked = "users
         MissingData: The last event, or events of their own, are asked for of a log without an order.
         DataError: Nobody has events on both sides.
     """
-    if asked == "events":
-        data.require(Needs.ORDER, "Asking before each event")
+    return _later(data, _cut_at_the_end(data, slice, run), asked, lists, run.rng("twostage", "lists"))
+
+
+def later_folds(
+    data: Dataset, share: float, folds: int, run: Run, asked: Asked = "users", lists: int | None = None
+) -> list[Later]:
+    """Deal the people into folds, and cut off the last events of one fold after the other.
+
+    The sources of a fold are to see all that everybody else did, later events too: they are as little stale as those
+    that answer after a split by user. After a split by time such sources know what the answering ones cannot.
+
+    Args:
+        share: Of the events of each person so much is cut off: at least the last, at most all but the first.
+        asked: As in ``later_slice``.
+        lists: So many queries at most of all folds together.
+
+    Raises:
+        MissingData: The log has no order.
+        DataError: In a fold nobody has events on both sides.
+    """
+    data.require(Needs.ORDER, "Cutting off the last events of each person")
+    fold = run.rng("twostage", "folds").integers(0, folds, len(data.users))
+    length = np.diff(data.offsets)
+    stay = np.clip(np.floor((1 - share) * length), 1, np.maximum(1, length - 1)).astype(np.int64)
+    place = np.arange(len(data)) - data.offsets[data.user]
+    found = []
+    for number in range(folds):
+        after = (place >= stay[data.user]) & (fold[data.user] == number)
+        words = f"the last {share:.0%} of the events of part {number + 1} of {folds} of the people"
+        rows = np.flatnonzero(after & (place == stay[data.user]))
+        begins = None
+        if data.time is not None:
+            begins = np.full(len(data.users), NEVER)
+            begins[data.user[rows]] = data.time[rows]
+        strangers = None if begins is None or number else int(begins.min(initial=NEVER))
+        cut = _Cut(after, np.zeros(len(data), bool), begins, strangers, words)
+        of_fold = None if lists is None else max(1, lists // folds)
+        found.append(_later(data, cut, asked, of_fold, run.rng("twostage", "lists", str(number))))
+    return found
+
+
+def _cut_at_the_end(data: Dataset, slice: SliceRule, run: Run) -> _Cut:
+    """For everybody from one moment on, or from each user's last event on; see ``later_slice``."""
     gone = np.zeros(len(data), bool)
     begins = None if data.time is None else np.full(len(data.users), data.time.max(initial=0))
     if isinstance(slice, str):
@@ -114,24 +167,29 @@ def later_slice(data: Dataset, slice: SliceRule, run: Run, asked: Asked = "users
     else:
         after = run.rng("twostage", "slice").random(len(data)) < slice
         words = f"{slice:.0%} of the events, drawn by chance"
-    before = ~after & ~gone
-    before_of, after_of = (np.bincount(data.user[rows], minlength=len(data.users)) for rows in (before, after))
+    return _Cut(after, gone, begins, None if begins is None else int(begins.min(initial=NEVER)), words)
+
+
+def _later(data: Dataset, cut: _Cut, asked: Asked, lists: int | None, draws: np.random.Generator) -> Later:
+    if asked == "events":
+        data.require(Needs.ORDER, "Asking before each event")
+    before, words = ~cut.after & ~cut.gone, cut.words
+    before_of, after_of = (np.bincount(data.user[rows], minlength=len(data.users)) for rows in (before, cut.after))
     there = (before_of > 0) & (after_of > 0)
     if not there.any():
         raise DataError(f"{data.name}: nobody has events both before and after a later slice to learn ranking from.")
-    known = data.where(~gone)
-    draws = run.rng("twostage", "lists")
+    known = data.where(~cut.gone)
     if asked == "users":
         some = np.flatnonzero(there)
         if lists is not None:
             there[draws.permutation(some)[lists:]] = False
-        queries, came = _by_user(data, there, before, after)
+        queries, came = _by_user(data, there, before, cut.after)
     else:
-        rows = np.flatnonzero(after[~gone])
+        rows = np.flatnonzero(cut.after[~cut.gone])
         rows = rows[rows > known.offsets[known.user[rows]]]
         queries, came = _by_event(known, np.sort(draws.permutation(rows)[:lists]))
         words += ", each event of it asked for on its own"
-    return Later(data.where(before), queries, came, words, known, _shown(known, begins))
+    return Later(data.where(before), queries, came, words, known, _shown(known, cut))
 
 
 def _by_user(
@@ -163,18 +221,17 @@ def _by_event(known: Dataset, rows: NDArray[np.int64]) -> tuple[Queries, dict[st
     return holdout.queries, came
 
 
-def _shown(known: Dataset, begins: NDArray[np.int64] | None) -> Shown | None:
-    """The lists that were shown from a moment on.
+def _shown(known: Dataset, cut: _Cut) -> Shown | None:
+    """The lists that were shown after a cut.
 
     Args:
         known: The log to know people by; it holds the lists.
-        begins: (users,) milliseconds. Strangers count from the earliest of these on. None: the log has no times.
     """
     log = known.impressions
-    if log is None or begins is None:
+    if log is None or cut.begins is None:
         return None
-    strangers = begins.min(initial=np.iinfo(np.int64).max)
-    log = log.take(log.time >= np.where(log.user == PAD, strangers, begins[log.user]))
+    strangers = NEVER if cut.strangers is None else cut.strangers
+    log = log.take(log.time >= np.where(log.user == PAD, strangers, cut.begins[log.user]))
     if not len(log):
         return None
     pair = np.unique(log.request, return_inverse=True)[1] * np.int64(len(known.items)) + log.item

@@ -29,9 +29,9 @@ def request_features(queries: Queries, kinds: EventKinds, items: Table) -> Table
     """What is known of those who ask: one row per query, columns that begin with ``user`` or ``context``.
 
     Counts of events, items and kinds, rates from each kind to the next stronger one, time since the last event and
-    since the first, sessions and the length of the running one, the level and spread of prices met, at which part of
-    the day they come, and when they ask; then what is known of the person and of the moment. What needs times or kinds
-    is left out where there are none.
+    since the first, sessions, their mean length and that of the running one, the level and spread of prices met, at
+    which part of the day they come, and when they ask; then what is known of the person and of the moment. What needs
+    times or kinds is left out where there are none.
 
     Args:
         kinds: Those that ``queries.kinds`` counts in.
@@ -174,6 +174,7 @@ def _by_time(queries: Queries) -> Mapping[str, Column]:
         "user hours since": Number(np.log1p(since)),
         "user tenure": Number(np.log1p(tenure)),
         "user sessions": _counts(sessions),
+        "user events per session": Number(np.log1p(history.lengths / np.maximum(sessions, 1))),
         **{f"user at {name}": Number(each) for name, each in zip(DAY_PARTS, share, strict=True)},
         "context now": Time(now),
     }

@@ -74,6 +74,7 @@ SETTING_NAMES = {
         "ranker",
         "policy",
         "slice",
+        "folds",
         "asked",
         "examples",
         "passed_over",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from foretaste.catalog import NO_TIME, Catalog, Categories, Category, Number, Table
+from foretaste.catalog import NO_TIME, Catalog, Categories, Category, Number, Table, Text, Vector
 from foretaste.dataset import Dataset, EventKinds, Impressions
 from foretaste.errors import ConfigError, DataError, MissingData, UnknownName
 from foretaste.models import EASE, ItemKNN, Popular, TwoStage
@@ -18,6 +18,7 @@ from foretaste.rank.gathering import EXAMPLES
 from foretaste.rank.inputs import TableInputs
 from foretaste.rank.item_times import ItemTimes
 from foretaste.rank.later import later_folds, later_slice
+from foretaste.rank.likeness import Likeness
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, _union, pooled
 from foretaste.rank.stage import Stage, among, drawn
@@ -198,6 +199,62 @@ def test_items_at_a_moment_are_counted_as_one_by_one(shop):
         age = table["item age"].values[row]
         assert np.isnan(age) if not len(times) else age == pytest.approx(np.log1p((now - times.min()) / HOUR))
     assert ItemTimes.of(replace(shop, time=None)) is None
+
+
+def test_likeness_is_the_cosine_to_the_mean_direction(shop):
+    """By the vectors of the catalogue, of all that was met, of the last event and of the running session."""
+    vectors = np.array([[1, 0], [0, 2], [3, 3], [0, 0], [np.nan, np.nan]], np.float32)
+    data = _described(5, Table(5, {"look": Vector(vectors)}))
+    likeness = Likeness.of(data)
+    queries = Queries(Ragged.from_lists([[0, 0, 1], [3, 4], []]), session_start=np.array([1, 0, 0]))
+    query, item = np.repeat(np.arange(3), 5), np.tile(np.arange(5), 3)
+    table = likeness.features(queries, query, item)
+    unit = np.array([[1, 0], [0, 1], [0.5**0.5, 0.5**0.5]])
+    for of, mean in (("pair", [2, 1]), ("pair last", [0, 1]), ("pair session", [1, 1])):
+        found = table[f"{of} like: vector look"].values.reshape(3, 5)
+        assert found[0, :3] == pytest.approx(unit @ mean / np.linalg.norm(mean), abs=1e-6)
+        assert np.isnan(found[0, 3:]).all()  # of these nothing is known
+        assert np.isnan(found[1:]).all()
+    again = Likeness.from_arrays(data.catalog.items, likeness.arrays()).features(queries, query, item)
+    assert all(np.array_equal(again[name].values, table[name].values, equal_nan=True) for name in table)
+    assert not Likeness.of(_described(5, Table(5))).directions
+
+
+def test_texts_without_a_common_word_are_alike_if_others_use_them_together(monkeypatch):
+    """Down to two dimensions, a lamp and a lantern are one matter, and a plate and a bowl the other."""
+    monkeypatch.setattr("foretaste.rank.likeness.DIM", 2)
+    texts = ["lamp", "lantern", "lamp lantern glow", "lantern glow lamp", "plate", "bowl", "plate bowl", "bowl plate"]
+    data = _described(9, Table(9, {"about": Text.from_list([*texts, "unheard"])}))
+    likeness = Likeness.of(data)
+    queries = Queries(Ragged.from_lists([[0], [4], [8]]))
+    query, item = np.repeat(np.arange(3), 9), np.tile(np.arange(9), 3)
+    found = likeness.features(queries, query, item)["pair like: texts"].values.reshape(3, 9)
+    assert found[0, :4] == pytest.approx(1, abs=1e-4)
+    assert found[0, 4:8] == pytest.approx(0, abs=1e-4)
+    assert found[1, 4:8] == pytest.approx(1, abs=1e-4)
+    assert np.isnan(found[2]).all()  # its word is that of no item that was met
+    assert np.isnan(found[:, 8]).all()
+    again = Likeness.from_arrays(data.catalog.items, likeness.arrays())
+    assert np.array_equal(again.directions["texts"], likeness.directions["texts"])
+
+
+def test_pairs_are_taken_in_parts(monkeypatch):
+    data = _described(4, Table(4, {"look": Vector(np.eye(4, dtype=np.float32))}))
+    queries = Queries(Ragged.from_lists([[0, 1], [2]]))
+    query, item = np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)
+    whole = Likeness.of(data).features(queries, query, item)
+    monkeypatch.setattr("foretaste.rank.likeness.TOGETHER", 3)
+    parts = Likeness.of(data).features(queries, query, item)
+    assert all(np.array_equal(parts[name].values, whole[name].values) for name in whole)
+
+
+def _described(count, items):
+    """A log in which all items but the last were met, with this catalogue."""
+    met = np.arange(count - 1)
+    catalog = Catalog(items, Table(1))
+    return Dataset.from_arrays(
+        Vocab(np.arange(1)), Vocab(np.arange(count)), np.zeros_like(met), met, ordered=True, catalog=catalog
+    )
 
 
 def test_chances_of_what_comes_next_are_those_of_the_mixture(shop):

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from foretaste.catalog import Categories, Category, Column, Number, Table, Text
 from foretaste.errors import ConfigError
 from foretaste.ragged import PAD
 
-__all__ = ["MOST_CHARACTERS", "cleaned", "column_texts", "row_texts", "words_of"]
+__all__ = ["MOST_CHARACTERS", "cleaned", "column_texts", "row_texts", "word_weights", "words_of"]
 
 MOST_CHARACTERS = 4000  # three times what sentence encoders read
 TAG = re.compile(r"</?[A-Za-z!][^<>]{0,300}>")
@@ -73,6 +74,34 @@ def cleaned(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """The words of three letters or digits and more, in lower case, in their order."""
     return WORD.findall(text.lower())
+
+
+def word_weights(texts: Sequence[str], met: NDArray[np.bool_]) -> csr_matrix:
+    """The weights of the words that texts have.
+
+        tf-idf(word) = count in the text * (1 + ln((1 + n) / (1 + texts with the word))),
+
+    n being the number of texts by which that is counted.
+
+    Args:
+        met: (texts,) by which words are known, and counted.
+
+    Returns:
+        (texts, words) not brought to a length.
+    """
+    split = [words_of(text) for text in texts]
+    number: dict[str, int] = {}
+    for row in np.flatnonzero(met).tolist():
+        for word in split[row]:
+            number.setdefault(word, len(number))
+    rows = [[number[word] for word in row if word in number] for row in split]
+    row_of, codes = np.repeat(np.arange(len(rows)), [len(row) for row in rows]), np.concatenate([[], *rows]).astype(int)
+    counts = csr_matrix((np.ones(len(codes), np.float32), (row_of, codes)), (len(texts), len(number)))
+    counts.sum_duplicates()
+    known = counts[met]
+    having = np.bincount(known.indices, minlength=len(number))
+    weights = 1 + np.log((1 + (known.getnnz(axis=1) > 0).sum()) / (1 + having))
+    return csr_matrix(counts.multiply(weights.astype(np.float32)))
 
 
 def _groups(column: Column) -> bool:

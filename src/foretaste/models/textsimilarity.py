@@ -15,7 +15,7 @@ from foretaste.recommender import About, Settings
 from foretaste.run import Run
 from foretaste.scoring import ScoringModel, similar
 from foretaste.text_encoder import TextEncoder
-from foretaste.texts import row_texts, words_of
+from foretaste.texts import row_texts, word_weights
 from foretaste.train import device_of
 from foretaste.vocab import Vocab
 
@@ -52,14 +52,14 @@ class TextSimilarity(Settings):
                 "item table with texts (--items)."
             )
         if self.by == "words":
-            return TextSimilarityModel(self, about, _by_words(texts, about.met))
+            return TextSimilarityModel(self, about, word_weights(texts, about.met))
         encoder = TextEncoder(self.encoder, str(device_of(run)))
         return TextSimilarityModel(self, about, np.nan_to_num(encoder.encode(texts, run.log)))
 
     def restore(self, about: About, state: Mapping[str, NDArray[Any]]) -> "TextSimilarityModel":
         if self.by == "words":
             texts = row_texts(about.catalog, self.text_columns, met=about.met)
-            return TextSimilarityModel(self, about, _by_words(texts, about.met))
+            return TextSimilarityModel(self, about, word_weights(texts, about.met))
         return TextSimilarityModel(self, about, state["vectors"].astype(np.float32))
 
 
@@ -114,23 +114,6 @@ class TextSimilarityModel(ScoringModel):
         index = self._known(items)
         scores = torch.from_numpy(_dense(self._vectors[index] @ self._vectors.T))
         return similar(self, index, scores, k, self.answerable())
-
-
-def _by_words(texts: Sequence[str], met: NDArray[np.bool_]) -> csr_matrix:
-    """(items, words) the weights of the words that texts of items met have."""
-    split = [words_of(text) for text in texts]
-    number: dict[str, int] = {}
-    for row in np.flatnonzero(met).tolist():
-        for word in split[row]:
-            number.setdefault(word, len(number))
-    rows = [[number[word] for word in row if word in number] for row in split]
-    row_of, codes = np.repeat(np.arange(len(rows)), [len(row) for row in rows]), np.concatenate([[], *rows]).astype(int)
-    counts = csr_matrix((np.ones(len(codes), np.float32), (row_of, codes)), (len(texts), len(number)))
-    counts.sum_duplicates()
-    known = counts[met]
-    having = np.bincount(known.indices, minlength=len(number))
-    weights = 1 + np.log((1 + (known.getnnz(axis=1) > 0).sum()) / (1 + having))
-    return csr_matrix(counts.multiply(weights.astype(np.float32)))
 
 
 def _lengths(vectors: AnyMatrix) -> NDArray[np.float32]:

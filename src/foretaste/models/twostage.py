@@ -24,6 +24,7 @@ from foretaste.rank.examples import Examples
 from foretaste.rank.fields import Fields
 from foretaste.rank.gathering import EXAMPLES, TOGETHER, Gathering, parts_of
 from foretaste.rank.later import Asked, ExampleKind, Later, kinds_of, later_folds, later_slice
+from foretaste.rank.likeness import Likeness
 from foretaste.rank.pool import Pool
 from foretaste.rank.stage import Stage
 from foretaste.rank.tasks import Task
@@ -133,11 +134,12 @@ class TwoStage(Settings):
         final = self._fitted_sources(self.sources, train, validation, run, "all")
         settled = {label: each.settings_to_refit() for label, each in final.items()}
         asked = self if validation is None else self._asked_like(validation)
-        gatherings = []
+        gatherings, likeness = [], Likeness.of(train)
         for number, later in enumerate(laters):
             early = self._fitted_sources(settled, later.early, None, run, f"early-{number}" if number else "early")
-            gatherings.append(asked._gathering(Stage.of(early, self.sizes, later.early, later.known), later, run))
-        stage = Stage.of(final, self.sizes, train)
+            early_stage = Stage.of(early, self.sizes, later.early, later.known, likeness)
+            gatherings.append(asked._gathering(early_stage, later, run))
+        stage = Stage.of(final, self.sizes, train, likeness=likeness)
         tried: list[TwoStageModel] = []
         for kind in kinds:
             try:

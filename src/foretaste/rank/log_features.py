@@ -17,7 +17,7 @@ from foretaste.indicators import indicators
 from foretaste.query import Queries
 from foretaste.ragged import Ragged
 
-__all__ = ["item_features", "item_statistics", "pair_features", "request_features"]
+__all__ = ["history_parts", "item_features", "item_statistics", "pair_features", "request_features"]
 
 HOUR = 3_600_000.0
 SESSION_GAP = 30 * 60_000  # a longer silence ends a session
@@ -108,10 +108,7 @@ def pair_features(queries: Queries, query: NDArray[np.int64], item: NDArray[np.i
         "pair met": _counts(np.where(met, times[at] if len(distinct) else 0, 0)),
         "pair events ago": Number(np.where(met, np.log1p(latest[at] if len(distinct) else 0), np.nan)),
     }
-    parts = {"pair": history, "pair last": history.last(1)}
-    if queries.session_start is not None:
-        place = np.arange(len(history.values)) - np.repeat(history.offsets[:-1], history.lengths)
-        parts["pair session"] = history.where(place >= np.repeat(queries.session_start, history.lengths))
+    parts = history_parts(queries)
     for name, column in items.of_kind("category", "categories").items():
         owned = indicators(cast("Category | Categories", column))
         for of, part in parts.items():
@@ -123,6 +120,16 @@ def pair_features(queries: Queries, query: NDArray[np.int64], item: NDArray[np.i
         logged = np.log1p(np.maximum(price, 0))
         columns["pair price"] = Number(logged[item] - _mean_and_spread(history, logged)[0][query])
     return Table(len(query), columns)
+
+
+def history_parts(queries: Queries) -> dict[str, Ragged]:
+    """What an item is held against: all that somebody met, the last event alone, and the running session."""
+    history = queries.history
+    parts = {"pair": history, "pair last": history.last(1)}
+    if queries.session_start is not None:
+        place = np.arange(len(history.values)) - np.repeat(history.offsets[:-1], history.lengths)
+        parts["pair session"] = history.where(place >= np.repeat(queries.session_start, history.lengths))
+    return parts
 
 
 def _counts(counts: NDArray[np.integer]) -> Number:

@@ -16,6 +16,7 @@ from foretaste.ragged import PAD, Ragged
 from foretaste.rank.examples import Examples
 from foretaste.rank.follows import Follows
 from foretaste.rank.item_times import ItemTimes
+from foretaste.rank.likeness import Likeness
 from foretaste.rank.log_features import item_features, item_statistics, pair_features, request_features
 from foretaste.rank.pool import Pool, pooled
 from foretaste.recommender import About, Model
@@ -38,20 +39,28 @@ class Stage:
     kinds: EventKinds
     times: ItemTimes | None  # when items were met; None: the log has no times
     follows: Follows | None  # what came after what; None: the log has no order
+    likeness: Likeness  # of items, by what the catalogue says
 
     @classmethod
     def of(
-        cls, sources: Mapping[str, Model], sizes: Mapping[str, int], seen: Dataset, known: Dataset | None = None
+        cls,
+        sources: Mapping[str, Model],
+        sizes: Mapping[str, int],
+        seen: Dataset,
+        known: Dataset | None = None,
+        likeness: Likeness | None = None,
     ) -> Self:
         """The stage of sources that were fitted on ``seen``.
 
         Args:
             known: What is known of items at the moment of asking, where that is more than ``seen``.
+            likeness: Of items, where it is known already.
         """
         catalog = Table(len(seen.items)) if seen.catalog is None else seen.catalog.items
         statistics, times = item_statistics(seen), ItemTimes.of(seen if known is None else known)
         items = item_features(statistics, catalog)
-        return cls(sources, sizes, statistics, catalog, items, seen.kinds, times, Follows.of(seen))
+        likeness = Likeness.of(seen) if likeness is None else likeness
+        return cls(sources, sizes, statistics, catalog, items, seen.kinds, times, Follows.of(seen), likeness)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was known, without the sources and the catalogue; with ``schema()`` it can be restored."""
@@ -60,7 +69,7 @@ class Stage:
             found |= prefixed("times", self.times.arrays())
         if self.follows is not None:
             found |= prefixed("follows", self.follows.arrays())
-        return found
+        return found | prefixed("likeness", self.likeness.arrays())
 
     def schema(self) -> dict[str, Any]:
         return self.statistics.schema()
@@ -92,6 +101,7 @@ class Stage:
             about.kinds,
             ItemTimes.from_arrays(times) if times else None,
             Follows.from_arrays(len(about.items), follows) if follows else None,
+            Likeness.from_arrays(about.catalog, part(arrays, "likeness")),
         )
 
     def with_histories(self, histories: Histories | None) -> "Stage":
@@ -156,6 +166,7 @@ class Stage:
             columns |= self.times.features(item, now).columns
         if self.follows is not None:
             columns |= self.follows.features(queries, query, item).columns
+        columns |= self.likeness.features(queries, query, item).columns
         return Table(len(query), columns)
 
 
